@@ -1,0 +1,74 @@
+"""cv3gpu: hand-written GPU kernels for image segmentation and multi-object tracking.
+
+Operators take NumPy, CuPy or torch arrays and return arrays of the same library on the same device. Every
+name below is loaded when it is first used; importing the package imports NumPy and nothing heavier.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .assignment import linear_sum_assignment
+    from .boxes import box_iou
+    from .conv import conv2d, conv2d_adjoint_input, conv2d_adjoint_weight
+    from .resize import interpolate, interpolate_adjoint
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "assignment": ("Assignment", "linear_sum_assignment"),
+    "boxes": ("box_iou",),
+    "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"),
+    "resize": ("interpolate", "interpolate_adjoint"),
+    "errors": (
+        "BackendUnavailableError",
+        "ConvergenceWarning",
+        "DataFormatError",
+        "KernelCompileError",
+        "OutOfMemoryError",
+    ),
+}
+_MODULES = ("kernels", "mot", "nn", "viz")
+_NAMES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: PLE0604
+    *_NAMES,
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _find_kernels() -> None:
+    """Makes ``cv3gpu.kernels`` importable from a plain checkout, where its folder lies beside this one."""
+    here = Path(__file__).resolve().parent
+    beside = here.parent / "kernels" / "__init__.py"
+    if (here / "kernels").is_dir() or not beside.is_file():
+        return
+    name = f"{__name__}.kernels"
+    spec = importlib.util.spec_from_file_location(name, beside, submodule_search_locations=[str(beside.parent)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    globals()["kernels"] = module
+
+
+_find_kernels()

@@ -1,0 +1,272 @@
+"""Arrays of NumPy, CuPy and torch: the only file that knows the three apart.
+
+An operator asks here which library and device its arrays belong to, allocates results of the same kind, and
+gets the address and stream that a kernel launch needs. Neither CuPy nor torch is imported before one of
+their arrays arrives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+
+from . import _check
+
+__all__ = [
+    "Pointer",
+    "array_op",
+    "as_numpy",
+    "device_of",
+    "dtype_name",
+    "empty",
+    "family",
+    "from_numpy",
+    "host_backend",
+    "memory_format",
+    "on_gpu",
+    "pointer",
+    "strides",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# A backend that runs kernels on the CPU (the tests' runner). While one is set, NumPy arrays and torch CPU
+# tensors take the kernel path of every operator: the launch arithmetic is then tested as well.
+host_backend: ContextVar[Any] = ContextVar("host_backend", default=None)
+
+_FAMILIES = {"numpy": "numpy", "cupy": "cupy", "torch": "torch"}
+_REFUSED = {"MaskedArray", "matrix", "recarray"}  # NumPy subclasses with another meaning of +, * or values
+
+
+class Pointer(NamedTuple):
+    """The memory of an array: first address and extent in bytes."""
+
+    address: int
+    nbytes: int
+
+
+@functools.cache
+def _family_of_type(kind: type) -> str | None:
+    if any(base.__name__ in _REFUSED for base in kind.__mro__):
+        return None
+    for base in kind.__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in _FAMILIES and base.__name__ in {"ndarray", "Tensor"}:
+            return _FAMILIES[root]
+    return None
+
+
+def family(x: Any) -> str | None:
+    """``"numpy"``, ``"cupy"``, ``"torch"``, or None for anything else. Imports nothing."""
+    kind = type(x)
+    if kind.__name__ in {"ndarray", "Tensor", "Parameter"}:  # no cache here: torch.compile follows this way
+        root = kind.__module__.partition(".")[0]
+        if root in _FAMILIES:
+            return root
+    return _family_of_type(kind)
+
+
+def device_of(x: Any) -> str:
+    """Where an array lives, in words: ``"cpu"`` or ``"cuda:0"``."""
+    kind = family(x)
+    if kind == "torch":
+        return str(x.device)
+    return f"cuda:{x.device.id}" if kind == "cupy" else "cpu"
+
+
+def on_gpu(x: Any) -> bool:
+    """Whether the operators take their kernel path for this array."""
+    kind = family(x)
+    return kind == "cupy" or (kind == "torch" and x.is_cuda) or host_backend.get() is not None
+
+
+def dtype_name(x: Any) -> str:
+    """The dtype's name, the same for all three libraries: ``"float32"``, ``"bfloat16"``, ``"int64"`` …"""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def strides(x: Any) -> tuple[int, ...]:
+    """Strides in elements."""
+    if family(x) == "torch":
+        return tuple(x.stride())
+    return tuple(s // x.itemsize for s in x.strides)
+
+
+def _channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    _, c, h, w = shape
+    return (h * w * c, 1, w * c, c)
+
+
+def _dense(shape: Sequence[int], steps: Sequence[int], wanted: Sequence[int]) -> bool:
+    return all(n == 1 or s == v for n, s, v in zip(shape, steps, wanted, strict=True)) or 0 in shape
+
+
+def memory_format(x: Any) -> str:
+    """``"nchw"``, ``"nhwc"`` (torch's channels_last) or ``"strided"`` of a 4-D array; ``"nchw"`` where both fit."""
+    shape, steps = tuple(x.shape), strides(x)
+    _, c, h, w = shape
+    if _dense(shape, steps, (c * h * w, h * w, w, 1)):
+        return "nchw"
+    return "nhwc" if _dense(shape, steps, _channels_last_strides(shape)) else "strided"
+
+
+def empty(like: Any, shape: Sequence[int], dtype: str | None = None, layout: str = "nchw") -> Any:
+    """A new array of the library, device and (unless given) dtype of ``like``, uninitialised.
+
+    ``layout="nhwc"`` gives a 4-D array whose memory is channels-last. Under the CPU runner the memory is
+    filled with ones bits (NaN, −1), so that an element that a kernel forgot shows.
+    """
+    shape = tuple(int(n) for n in shape)
+    kind = family(like)
+    if layout == "nhwc":
+        n, c, h, w = shape
+        flat = empty(like, (n, h, w, c), dtype)
+        return flat.permute(0, 3, 1, 2) if kind == "torch" else flat.transpose(0, 3, 1, 2)
+    if kind == "torch":
+        torch = sys.modules["torch"]
+        out = torch.empty(shape, dtype=getattr(torch, dtype) if dtype else like.dtype, device=like.device)
+        if host_backend.get() is not None and out.numel():
+            out.view(torch.uint8).fill_(255)
+        return out
+    library = np if kind == "numpy" else importlib.import_module("cupy")
+    out = library.empty(shape, dtype or like.dtype)
+    if host_backend.get() is not None:
+        out.view(np.uint8)[...] = 255
+    return out
+
+
+def pointer(x: Any) -> Pointer:
+    """Address and extent of an array's memory; its strides must not be negative."""
+    kind = family(x)
+    extent = sum((n - 1) * s for n, s in zip(x.shape, strides(x), strict=True)) + 1 if math.prod(x.shape) else 0
+    if kind == "torch":
+        return Pointer(x.data_ptr(), extent * x.element_size())
+    address = x.ctypes.data if kind == "numpy" else x.data.ptr
+    return Pointer(address, extent * x.itemsize)
+
+
+def contiguous(x: Any) -> Any:
+    """The same values, densely by rows; a copy on the same device where needed."""
+    if family(x) == "torch":
+        return x.contiguous()
+    library = np if family(x) == "numpy" else importlib.import_module("cupy")
+    return library.ascontiguousarray(x)
+
+
+def readable(x: Any) -> Any:
+    """The array itself where kernels can address it by non-negative strides, else a dense copy."""
+    return contiguous(x) if any(s < 0 for s in strides(x)) else x
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """A NumPy view of a NumPy array or of a torch CPU tensor (without its gradient history)."""
+    return x.detach().numpy() if family(x) == "torch" else x
+
+
+def from_numpy(values: np.ndarray, like: Any) -> Any:
+    """A fresh NumPy result as an array of the library of ``like``, zero copy; ``like`` is on the CPU."""
+    return sys.modules["torch"].from_numpy(values) if family(like) == "torch" else values
+
+
+def stream_pointer(x: Any) -> int:
+    """The CUDA stream on which the array's own library would now launch its work."""
+    if family(x) == "torch":
+        return int(sys.modules["torch"].cuda.current_stream(x.device).cuda_stream)
+    return int(importlib.import_module("cupy").cuda.get_current_stream().ptr)
+
+
+def compute_capability(x: Any) -> int:
+    """The compute capability of the array's GPU as a number, 90 for 9.0; the CPU runner names its own."""
+    if backend := host_backend.get():
+        return int(getattr(backend, "capability", 90))
+    if family(x) == "torch":
+        major, minor = sys.modules["torch"].cuda.get_device_capability(x.device)
+        return 10 * major + minor
+    return int(x.device.compute_capability)
+
+
+@contextlib.contextmanager
+def _current_device(x: Any) -> Iterator[None]:
+    if family(x) == "torch" and x.is_cuda:
+        with sys.modules["torch"].cuda.device(x.device):
+            yield
+    elif family(x) == "cupy":
+        with x.device:
+            yield
+    else:
+        yield
+
+
+def _refuse_mixed(op: str, arrays: dict[str, Any]) -> None:
+    places = {name: (family(x), device_of(x)) for name, x in arrays.items()}
+    if len(set(places.values())) > 1:
+        said = ", ".join(f"{name} is {lib} on {device}" for name, (lib, device) in places.items())
+        raise TypeError(f"{op}: all arrays must be of one library and on one device, got {said}")
+
+
+def _torch_operator(name: str) -> Callable[..., Any] | None:
+    from cv3gpu.nn.ops import OPERATORS  # torch.compile follows a statement, and not importlib
+
+    return OPERATORS.get(name)
+
+
+def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a function of the arguments ``names`` an operator on NumPy, CuPy and torch arrays.
+
+    Those arguments (None allowed where that is the default) must be arrays of one library on one device; the
+    function runs with that device current. A torch call goes through the registered torch operator of the
+    same name where there is one, so that gradients, autocast and ``torch.compile`` see it; that operator
+    then calls ``function.plain``, the function without this step.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        op = function.__name__
+        parameters = inspect.signature(function).parameters
+        positions = {name: list(parameters).index(name) for name in names}
+        optional = {name for name in names if parameters[name].default is None}
+
+        def arrays_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            found = {}
+            for name, position in positions.items():
+                x = args[position] if position < len(args) else kwargs.get(name)
+                if x is None and (name in optional or (name not in kwargs and position >= len(args))):
+                    continue  # left out: fine where optional, and Python's own error otherwise
+                if family(x) is None:
+                    raise TypeError(_check.message(op, name, "be a NumPy, CuPy or torch array", _check.kind(x)))
+                if family(x) == "numpy" and not x.dtype.isnative:
+                    raise TypeError(_check.message(op, name, "be in native byte order", x.dtype.str))
+                found[name] = x
+            return found
+
+        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+            found = arrays_of(args, kwargs)
+            if not found:
+                return function(*args, **kwargs)
+            _refuse_mixed(op, found)
+            with _current_device(next(iter(found.values()))):
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            found = arrays_of(args, kwargs)
+            if any(family(x) == "torch" for x in found.values()):
+                _refuse_mixed(op, found)
+                registered = _torch_operator(op)
+                if registered is not None:
+                    return registered(*args, **kwargs)
+            return plain(*args, **kwargs)
+
+        wrapper.plain = plain  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate

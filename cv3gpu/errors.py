@@ -1,0 +1,29 @@
+"""The named errors and warnings of cv3gpu, each a subclass of the built-in that a caller would catch."""
+
+__all__ = [
+    "BackendUnavailableError",
+    "ConvergenceWarning",
+    "DataFormatError",
+    "KernelCompileError",
+    "OutOfMemoryError",
+]
+
+
+class BackendUnavailableError(ImportError):
+    """A library, a driver or a GPU that the call needs is missing; the text says what installs it."""
+
+
+class KernelCompileError(RuntimeError):
+    """A kernel did not compile; the text holds the compiler's log with file and line."""
+
+
+class DataFormatError(ValueError):
+    """A data file is malformed; the text starts with ``file:line``."""
+
+
+class OutOfMemoryError(MemoryError):
+    """The device has not the memory that the call asked for; the text says how much of each."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iterative operator stopped before it met its tolerance."""
