@@ -1,0 +1,238 @@
+/* conv_depthwise.cu: convolution with one input channel per group, limited by memory traffic.
+ *
+ * formula     y[n,o,p,q] = b[o] + sum_{r,s} w[o,r,s] x[n, o / multiplier, p*stride - pad + r*dilation, ...]
+ *             ADJOINT: the transpose with respect to x; depthwise_weight: the transpose with respect to w
+ * layout      depthwise_planes: any strides, lanes along columns; depthwise_channels: channels last, multiplier 1, channels
+ *             a multiple of 4 (lanes along channels, 4 a thread)
+ * launch      depthwise_planes: (row groups * columns, planes) over 256 threads as wide as a plane, down to 32 x 8;
+ *             depthwise_channels: (ceil(channels/128), row groups * ceil(columns/8), images), 32 x 8 threads;
+ *             depthwise_weight: (channel blocks, splits) of 256
+ * cost        2 kh kw flop per result; x and y once each. With stride 1 a thread makes ROWS results that lie `dilation` rows
+ *             apart, so they share their source rows: kw (ROWS + kh - 1) / ROWS loads a result instead of kh kw
+ * order       taps by source row, then column; weight: pixels in order within a thread, then a fixed tree: run to run
+ * measured    not measured
+ * hot         depthwise_planes depthwise_channels depthwise_weight
+ * source      -
+ * arch        75 80 86 89 90 100 120
+ * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0 1; K = 0 3 5; ROWS = 1 4; CHANNELS_LAST = 0 1
+ */
+#include "conv_geometry.cuh"
+#include "scalar.cuh"
+
+using accum = accumulate<real>::type;
+using quad = vec<accum, 4>;
+using piece = vec<real, 4>;
+
+// K = 0: any kernel; otherwise K x K, unrolled.
+__device__ __forceinline__ constexpr int rows_of(int kernel_rows) { return K ? K : kernel_rows; }
+__device__ __forceinline__ constexpr int cols_of(int kernel_cols) { return K ? K : kernel_cols; }
+
+// The first row of group g when results `dilation` rows apart are taken ROWS at a time.
+__device__ __forceinline__ int first_row(int g, int dilation) {
+  return ROWS == 1 ? g : g / dilation * dilation * ROWS + g % dilation;
+}
+
+// Visits the source rows that a thread's ROWS results need (stride 1), in order: row u lies u * dilation below the first
+// and serves result j through kernel row u - j; transposed, the kernel rows run the other way, high - 1 - (u - j).
+template <class Visit> __device__ __forceinline__ void each_row(int kernel_rows, Visit visit) {
+  const int n = rows_of(kernel_rows);
+#pragma unroll
+  for (int u = 0; u < n + ROWS - 1; ++u) visit(u);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
+    const real* __restrict__ source,  // [images, source_channels, source_rows, source_cols], strided
+    const real* __restrict__ weight,  // [wide channels, kernel_rows, kernel_cols], dense
+    const real* __restrict__ bias,    // [channels] or null
+    real* __restrict__ result,        // [images, channels, rows, cols], strided
+    int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
+    int64_t result_n, int64_t result_c, int64_t result_h, int64_t result_w,
+    int images, int channels, int multiplier, int source_rows, int source_cols, int rows, int cols, int kernel_rows,
+    int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows,
+    int dilation_cols, int row_groups) {
+  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
+                          dilation_rows, dilation_cols, source_rows, source_cols};
+  const int high = rows_of(kernel_rows), wide = cols_of(kernel_cols);
+  const unsigned planes = (unsigned)images * channels;
+  for (unsigned plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += gridDim.y * blockDim.y) {
+    const int within = blockIdx.x * blockDim.x + threadIdx.x;
+    if (within >= row_groups * cols) continue;
+    const int image = plane / channels, channel = plane % channels;
+    const int group = within / cols, col = within - group * cols;
+    const int row = first_row(group, dilation_rows);
+    accum sum[ROWS];
+#pragma unroll
+    for (int j = 0; j < ROWS; ++j) sum[j] = bias ? (accum)load(bias[channel]) : accum(0);
+    // Forward, each result channel has one source channel; transposed, it gathers from `multiplier` of them.
+    const int sources = ADJOINT ? multiplier : 1;
+    for (int m = 0; m < sources; ++m) {
+      const int from = ADJOINT ? channel * multiplier + m : channel / multiplier;
+      const real* x = source + image * source_n + from * source_c;
+      const real* w = weight + (int64_t)(ADJOINT ? from : channel) * high * wide;
+      if constexpr (ROWS == 1) {
+#pragma unroll
+        for (int r = 0; r < high; ++r)
+#pragma unroll
+          for (int s = 0; s < wide; ++s) {
+            int y = 0, z = 0;
+            if (geometry.source<ADJOINT>(row, col, {r, s}, y, z))
+              sum[0] += (accum)load(w[r * wide + s]) * (accum)load(x[y * source_h + z * source_w]);
+          }
+      } else {
+        each_row(kernel_rows, [&](int u) {
+          // The row that kernel row 0 (forward) or high - 1 (transposed) reads, u rows of `dilation` further down.
+          const int y = ADJOINT ? row + pad_top + (u - high + 1) * dilation_rows : row - pad_top + u * dilation_rows;
+          if (y < 0 || y >= source_rows) return;
+#pragma unroll
+          for (int s = 0; s < wide; ++s) {
+            const int z = ADJOINT ? col + pad_left - s * dilation_cols : col - pad_left + s * dilation_cols;
+            if (z < 0 || z >= source_cols) continue;
+            const accum value = load(x[y * source_h + z * source_w]);
+#pragma unroll
+            for (int j = 0; j < ROWS; ++j) {
+              const int r = ADJOINT ? high - 1 - (u - j) : u - j;
+              if (r >= 0 && r < high) sum[j] += (accum)load(w[r * wide + s]) * value;
+            }
+          }
+        });
+      }
+    }
+    real* y = result + image * result_n + channel * result_c + col * result_w;
+#pragma unroll
+    for (int j = 0; j < ROWS; ++j)
+      if (row + j * dilation_rows < rows) store(&y[(row + j * dilation_rows) * result_h], sum[j]);
+  }
+}
+
+// Channels last: a warp covers 128 channels of one column, a block 8 columns; weights wait in shared memory by tap.
+extern "C" __global__ void __launch_bounds__(256, 2) depthwise_channels(
+    const real* __restrict__ source,  // [images, source_rows, source_cols, channels]
+    const real* __restrict__ weight,  // [channels, kernel_rows, kernel_cols], dense
+    const real* __restrict__ bias,    // [channels] or null
+    real* __restrict__ result,        // [images, rows, cols, channels]
+    int images, int channels, int source_rows, int source_cols, int rows, int cols, int kernel_rows, int kernel_cols,
+    int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows, int dilation_cols, int row_groups) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  accum* taps = (accum*)shared;  // [kernel_rows * kernel_cols][128]
+  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
+                          dilation_rows, dilation_cols, source_rows, source_cols};
+  const int high = rows_of(kernel_rows), wide = cols_of(kernel_cols), first = blockIdx.x * 128;
+  for (int i = threadIdx.y * 32 + threadIdx.x; i < high * wide * 128; i += 256) {
+    const int c = i / (high * wide), k = i % (high * wide);
+    taps[k * 128 + c] = first + c < channels ? (accum)load(weight[(int64_t)first * high * wide + i]) : accum(0);
+  }
+  __syncthreads();
+  const int lane = threadIdx.x * 4, channel = first + lane;
+  const int col_blocks = (cols + 7) / 8;
+  const int col = blockIdx.y % col_blocks * 8 + threadIdx.y;
+  const int row = first_row(blockIdx.y / col_blocks, dilation_rows);
+  if (channel >= channels || col >= cols) return;
+  for (int image = blockIdx.z; image < images; image += gridDim.z) {
+    const real* x = source + (int64_t)image * source_rows * source_cols * channels + channel;
+    quad sum[ROWS];
+#pragma unroll
+    for (int j = 0; j < ROWS; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sum[j].v[e] = bias ? (accum)load(bias[channel + e]) : accum(0);
+    auto value_at = [&](int y, int z) { return *(const piece*)&x[((int64_t)y * source_cols + z) * channels]; };
+    auto add = [&](const piece& value, int k, quad& to) {
+      const quad w = *(const quad*)&taps[k * 128 + lane];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) to.v[e] += w.v[e] * (accum)load(value.v[e]);
+    };
+    if constexpr (ROWS == 1) {
+#pragma unroll 1  // a row of loads in flight is enough, all of them would not fit the registers
+      for (int r = 0; r < high; ++r)
+#pragma unroll
+        for (int s = 0; s < wide; ++s) {
+          int y = 0, z = 0;
+          if (geometry.source<ADJOINT>(row, col, {r, s}, y, z)) add(value_at(y, z), r * wide + s, sum[0]);
+        }
+    } else {
+      each_row(kernel_rows, [&](int u) {
+        const int y = ADJOINT ? row + pad_top + (u - high + 1) * dilation_rows : row - pad_top + u * dilation_rows;
+        if (y < 0 || y >= source_rows) return;
+#pragma unroll
+        for (int s = 0; s < wide; ++s) {
+          const int z = ADJOINT ? col + pad_left - s * dilation_cols : col - pad_left + s * dilation_cols;
+          if (z < 0 || z >= source_cols) continue;
+          const piece value = value_at(y, z);
+#pragma unroll
+          for (int j = 0; j < ROWS; ++j) {
+            const int r = ADJOINT ? high - 1 - (u - j) : u - j;
+            if (r >= 0 && r < high) add(value, r * wide + s, sum[j]);
+          }
+        }
+      });
+    }
+#pragma unroll
+    for (int j = 0; j < ROWS; ++j) {
+      const int out_row = row + j * dilation_rows;
+      if (out_row >= rows) continue;
+      piece out;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) store(&out.v[e], sum[j].v[e]);
+      *(piece*)&result[(((int64_t)image * rows + out_row) * cols + col) * channels + channel] = out;
+    }
+  }
+}
+
+// partial[split][channel][tap]: a block owns 1 channel (32 with channels last) and a share of the pixels; each thread sums
+// its own pixels for all taps of a K x K kernel (one tap a block, blockIdx.z, when K = 0), then a fixed tree adds the threads.
+extern "C" __global__ void __launch_bounds__(256, 2) depthwise_weight(
+    const real* __restrict__ grad,    // [images, channels, rows, cols], strided
+    const real* __restrict__ source,  // [images, channels / multiplier, source_rows, source_cols], strided
+    accum* __restrict__ partial,
+    int64_t grad_n, int64_t grad_c, int64_t grad_h, int64_t grad_w,
+    int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
+    int64_t pixels_per_split, int images, int channels, int multiplier, int source_rows, int source_cols, int rows,
+    int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
+    int dilation_rows, int dilation_cols, double inverse_plane) {
+  constexpr int CHANNELS = CHANNELS_LAST ? 32 : 1, SLOTS = 256 / CHANNELS, TAPS = K ? K * K : 1;
+  __shared__ accum tree[256];
+  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
+                          dilation_rows, dilation_cols, source_rows, source_cols};
+  const Pixels all{images, rows, cols, inverse_plane};
+  const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
+  const int channel = blockIdx.x * CHANNELS + thread % CHANNELS, slot = thread / CHANNELS;
+  const int64_t first = blockIdx.y * pixels_per_split, last = min(first + pixels_per_split, all.count());
+  accum sum[TAPS] = {};
+  if (channel < channels) {
+    const real* dy = grad + channel * grad_c;
+    const real* x = source + channel / multiplier * source_c;
+    for (int64_t index = first + slot; index < last; index += SLOTS) {
+      const Pixel p = all.at(index);
+      const accum g = load(dy[p.image * grad_n + p.row * grad_h + p.col * grad_w]);
+#pragma unroll
+      for (int k = 0; k < TAPS; ++k) {
+        const Tap tap = K ? Tap{k / (K ? K : 1), k % (K ? K : 1)} : geometry.tap(blockIdx.z);
+        int y = 0, z = 0;
+        if (geometry.source<false>(p.row, p.col, tap, y, z))
+          sum[k] += g * (accum)load(x[p.image * source_n + y * source_h + z * source_w]);
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < TAPS; ++k) {
+    tree[thread] = sum[k];
+    __syncthreads();
+    for (int half = 128; half >= CHANNELS; half /= 2) {
+      if (thread < half) tree[thread] += tree[thread + half];
+      __syncthreads();
+    }
+    const int tap = K ? k : blockIdx.z;
+    if (thread < CHANNELS && channel < channels)
+      partial[((int64_t)blockIdx.y * channels + channel) * taps + tap] = tree[thread];
+    __syncthreads();
+  }
+}
+
+// weight[i] = sum over splits, in order, of partial[split][i].
+extern "C" __global__ void __launch_bounds__(256) depthwise_weight_reduce(
+    const accum* __restrict__ partial, real* __restrict__ weight, int64_t size, int splits) {
+  for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < size; i += (int64_t)gridDim.x * 256) {
+    accum sum = 0;
+    for (int split = 0; split < splits; ++split) sum += partial[split * size + i];
+    store(&weight[i], sum);
+  }
+}

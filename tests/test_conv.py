@@ -1,0 +1,419 @@
+"""conv2d and its adjoints: CPU paths against torch in float64, kernels against it on every branch, refusals."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+import cv3gpu
+from cv3gpu import conv
+from tests.tolerance import assert_close
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class Case(NamedTuple):
+    """A convolution: sizes and parameters."""
+
+    n: int = 2
+    channels: int = 8
+    size: tuple[int, int] = (7, 9)
+    out: int = 6
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: Any = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    bias: bool = True
+
+    def parameters(self) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def borders(self) -> tuple[int, int, int, int]:
+        return conv.padding_of("test", self.padding, self.kernel, self.stride, self.dilation)
+
+    def output(self) -> tuple[int, int]:
+        return conv.output_size(self.size, self.kernel, self.stride, self.borders(), self.dilation)
+
+
+def draw(case: Case, dtype: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, weight, bias and a gradient, exactly representable in ``dtype``."""
+    rng = np.random.default_rng(seed)
+    shapes = (
+        (case.n, case.channels, *case.size),
+        (case.out, case.channels // case.groups, *case.kernel),
+        (case.out,),
+        (case.n, case.out, *case.output()),
+    )
+    exact = getattr(torch, dtype)
+    arrays = (torch.from_numpy(rng.standard_normal(s)).to(exact).to(torch.float64).numpy() for s in shapes)
+    return tuple(arrays)  # type: ignore[return-value]
+
+
+def reference(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """torch's convolution in float64, the padding done beforehand."""
+    top, bottom, left, right = case.borders()
+    padded = torch.nn.functional.pad(torch.from_numpy(x), (left, right, top, bottom))
+    b = None if bias is None else torch.from_numpy(bias)
+    y = torch.nn.functional.conv2d(
+        padded, torch.from_numpy(weight), b, case.stride, 0, case.dilation, case.groups
+    )
+    return y.numpy()
+
+
+def reference_adjoints(case: Case, x: np.ndarray, weight: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Both adjoints by torch's automatic differentiation in float64."""
+    tx, tw = torch.from_numpy(x).requires_grad_(), torch.from_numpy(weight).requires_grad_()
+    top, bottom, left, right = case.borders()
+    padded = torch.nn.functional.pad(tx, (left, right, top, bottom))
+    y = torch.nn.functional.conv2d(padded, tw, None, case.stride, 0, case.dilation, case.groups)
+    return tuple(g.numpy() for g in torch.autograd.grad(y, (tx, tw), torch.from_numpy(grad)))
+
+
+def check(path: Any, case: Case, dtype: str, layout: str = "nchw", seed: int = 0) -> None:
+    """Forward and both adjoints on one path against float64."""
+    x, weight, bias, grad = draw(case, dtype, seed)
+    taps = case.kernel[0] * case.kernel[1]
+    ax, aw, ag = (path.array(a, dtype, layout) for a in (x, weight, grad))
+    ab = path.array(bias, dtype) if case.bias else None
+
+    y = cv3gpu.conv2d(ax, aw, ab, *case.parameters())
+    scale = reference(case, abs(x), abs(weight), abs(bias))
+    terms = case.channels // case.groups * taps
+    assert_close(path.numpy(y), reference(case, x, weight, bias if case.bias else None), dtype, terms, scale)
+    if layout == "nhwc" and case.channels > 1:
+        assert path.numpy(y).transpose(0, 2, 3, 1).flags.c_contiguous or 1 in y.shape or path.library == "torch"
+
+    wanted = reference_adjoints(case, x, weight, grad)
+    scales = reference_adjoints(case, abs(x), abs(weight), abs(grad))
+    dx = cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters())
+    assert_close(path.numpy(dx), wanted[0], dtype, case.out // case.groups * taps, scales[0])
+    dw = cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters())
+    assert_close(path.numpy(dw), wanted[1], dtype, case.n * case.output()[0] * case.output()[1], scales[1])
+
+
+def random_case(rng: np.random.Generator) -> Case:
+    """Any convolution of moderate size that has a result."""
+    while True:
+        groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
+        per_group, multiple = int(rng.integers(1, 7)), int(rng.integers(1, 7))
+        kernel = tuple(int(k) for k in rng.integers(1, 6, 2))
+        dilation = tuple(int(k) for k in rng.integers(1, 4, 2))
+        stride = (1, 1) if rng.random() < 0.5 else tuple(int(k) for k in rng.integers(1, 4, 2))
+        kind = rng.random()
+        if kind < 0.15 and stride == (1, 1):
+            padding: Any = "same"
+        elif kind < 0.3:
+            padding = tuple(int(k) for k in rng.integers(0, 4, 4))
+        else:
+            padding = tuple(int(k) for k in rng.integers(0, 4, 2))
+        case = Case(
+            int(rng.integers(1, 4)), groups * per_group, tuple(int(k) for k in rng.integers(3, 17, 2)),
+            groups * multiple, kernel, stride, padding, dilation, groups, bool(rng.random() < 0.5),
+        )  # fmt: skip
+        if min(case.output()) > 0:
+            return case
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cpu_paths_agree_with_float64_on_300_random_configurations(cpu_path: Any, dtype: str) -> None:
+    rng = np.random.default_rng(7)
+    for seed in range(300):
+        case = random_case(rng)
+        try:
+            check(cpu_path, case, dtype, "nhwc" if seed % 3 == 0 else "nchw", seed)
+        except AssertionError as error:
+            raise AssertionError(f"configuration {seed}: {case}") from error
+
+
+# One case per branch of the kernels and of their launch arithmetic.
+GENERAL = {
+    "plain": Case(),
+    "one pixel": Case(n=1, channels=1, size=(1, 1), out=1, kernel=(1, 1), padding=(0, 0)),
+    "stride, dilation and padding differ by axis": Case(size=(11, 8), stride=(2, 3), padding=(2, 1), dilation=(1, 2)),
+    "even kernel, same": Case(kernel=(2, 4), padding="same"),
+    "four paddings": Case(padding=(0, 2, 3, 1)),
+    "groups": Case(channels=12, out=6, groups=3),
+    "plane a multiple of 8": Case(size=(8, 8), channels=4, out=8, kernel=(3, 3)),
+    "channels a multiple of 8": Case(channels=16, out=24, size=(5, 6)),
+    "groups of 8": Case(channels=16, out=16, groups=2, size=(6, 5)),
+    "more than one tile of channels": Case(n=1, channels=9, out=70, size=(6, 6), bias=False),
+    "taps out of reach": Case(n=1, channels=4, out=4, size=(5, 5), padding=(12, 12), dilation=(12, 12)),
+    "first layer": Case(channels=3, out=16, size=(12, 12), kernel=(7, 7), stride=(2, 2), padding=(3, 3)),
+    "long sum": Case(n=1, channels=72, out=8, size=(5, 4)),
+    "many pixels": Case(n=3, channels=4, out=4, size=(17, 13)),
+    "pointwise": Case(channels=24, out=16, kernel=(1, 1), padding=(0, 0)),
+    "more than 64 taps": Case(n=1, channels=2, out=2, size=(9, 9), kernel=(9, 8), padding=(4, 4)),
+}
+DEPTHWISE = {
+    "3x3": Case(channels=8, out=8, groups=8, size=(11, 9)),
+    "3x3 dilated": Case(channels=4, out=4, groups=4, size=(15, 7), padding=(3, 2), dilation=(3, 2)),
+    "3x3 strided": Case(channels=4, out=4, groups=4, stride=(2, 2), size=(9, 9)),
+    "5x5": Case(channels=4, out=4, groups=4, kernel=(5, 5), padding=(2, 2)),
+    "5x5 strided": Case(channels=4, out=4, groups=4, kernel=(5, 5), padding=(2, 2), stride=(1, 2)),
+    "any kernel": Case(channels=4, out=4, groups=4, kernel=(4, 3), padding="same"),
+    "any kernel strided": Case(channels=4, out=4, groups=4, kernel=(1, 7), padding=(0, 3), stride=(2, 1)),
+    "multiplier": Case(channels=3, out=9, groups=3, size=(8, 8)),
+    "multiplier strided": Case(channels=3, out=6, groups=3, stride=(2, 2)),
+    "channels past 128": Case(n=1, channels=132, out=132, groups=132, size=(4, 3)),
+    "odd channels": Case(channels=5, out=5, groups=5),
+    "wide plane": Case(n=1, channels=2, out=2, groups=2, size=(5, 70)),
+}
+KERNEL_CASES = {**GENERAL, **{f"depthwise {name}": case for name, case in DEPTHWISE.items()}}
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", KERNEL_CASES)
+def test_kernels_agree_with_float64(kernel_path: Any, name: str, dtype: str, layout: str) -> None:
+    check(kernel_path, KERNEL_CASES[name], dtype, layout)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("size", [(9, 15), (8, 16)])
+def test_large_tile(
+    kernel_path: Any, monkeypatch: pytest.MonkeyPatch, dtype: str, layout: str, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(conv, "_tile", lambda *_: 128)
+    monkeypatch.setattr(conv, "compute_capability", lambda _: 75)  # 16-bit inputs, too, on the ordinary cores
+    check(kernel_path, Case(n=1, channels=12, out=132, size=size), dtype, layout)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("capability", [75, 86, 90])
+def test_every_architecture_has_a_path(
+    host_backend: Any, monkeypatch: pytest.MonkeyPatch, dtype: str, layout: str, capability: int
+) -> None:
+    from tests.conftest import PATHS
+
+    monkeypatch.setattr(host_backend, "capability", capability, raising=False)
+    check(PATHS["host"], Case(channels=20, out=136, size=(6, 5)), dtype, layout)
+
+
+def test_views_with_any_strides(path: Any) -> None:
+    """Steps, transposes, broadcast and reversed axes: the kernels read through strides, or a dense copy is made."""
+    case = Case(n=2, channels=4, size=(6, 5), out=4)
+    x, weight, _, grad = draw(case, "float32", 3)
+    wanted = reference(case, x, weight, None)
+
+    def spread(a: np.ndarray) -> Any:
+        wide = np.zeros((*a.shape[:3], 2 * a.shape[3]))
+        wide[..., ::2] = a
+        return path.array(wide, "float32")[..., ::2]
+
+    aw = path.array(weight, "float32")
+    for view in (spread(x), path.array(x.transpose(2, 3, 1, 0), "float32").transpose(3, 2, 0, 1)
+                 if path.library != "torch" else path.array(x.transpose(2, 3, 1, 0), "float32").permute(3, 2, 0, 1)):
+        y = cv3gpu.conv2d(view, aw, None, *case.parameters())
+        assert_close(path.numpy(y), wanted, "float32", 36, reference(case, abs(x), abs(weight), None))
+    dx = cv3gpu.conv2d_adjoint_input(spread(grad), spread(weight), case.size, *case.parameters())
+    assert_close(path.numpy(dx), reference_adjoints(case, x, weight, grad)[0], "float32", 36, 40.0)
+    if path.library != "torch":  # torch has no negative strides
+        flipped = path.array(x[:, :, ::-1, ::-1].copy(), "float32")[:, :, ::-1, ::-1]
+        y = cv3gpu.conv2d(flipped, aw, None, *case.parameters())
+        assert_close(path.numpy(y), wanted, "float32", 36, reference(case, abs(x), abs(weight), None))
+
+
+def test_results_keep_the_memory_format(path: Any) -> None:
+    from cv3gpu._array import memory_format
+
+    case = Case(channels=8, out=6)
+    x, weight, _, grad = draw(case, "float32", 0)
+    for layout in ("nchw", "nhwc"):
+        ax, aw, ag = (path.array(a, "float32", layout) for a in (x, weight, grad))
+        assert memory_format(cv3gpu.conv2d(ax, aw, None, *case.parameters())) == layout
+        assert memory_format(cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters())) == layout
+        assert memory_format(cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters())) == "nchw"
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_no_images_launch_nothing(path: Any, layout: str) -> None:
+    x = path.array(np.zeros((0, 4, 5, 5)), "float32", layout)
+    weight = path.array(np.ones((6, 4, 3, 3)), "float32")
+    y = cv3gpu.conv2d(x, weight)
+    assert tuple(y.shape) == (0, 6, 3, 3)
+    assert tuple(cv3gpu.conv2d_adjoint_input(y, weight, (5, 5)).shape) == (0, 4, 5, 5)
+    dw = cv3gpu.conv2d_adjoint_weight(y, x, (3, 3))
+    assert tuple(dw.shape) == (6, 4, 3, 3)
+    assert not path.numpy(dw).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_same_result_in_any_order_of_threads(dtype: str) -> None:
+    """Run to run: no sum depends on the schedule, so two shuffled runs agree to the bit."""
+    from cv3gpu._array import host_backend
+    from tests.conftest import PATHS
+    from tests.hostrun import HostBackend
+
+    case = Case(n=2, channels=16, out=12, size=(9, 9))
+    x, weight, _, grad = draw(case, dtype, 0)
+    path, results = PATHS["host"], []
+    for seed in (1, 2):
+        token = host_backend.set(HostBackend(mode="fast", order="random", seed=seed))
+        try:
+            ax, aw, ag = (path.array(a, dtype) for a in (x, weight, grad))
+            results.append((
+                cv3gpu.conv2d(ax, aw, None, *case.parameters()),
+                cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters()),
+                cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters()),
+            ))
+        finally:
+            host_backend.reset(token)
+    for first, second in zip(*results, strict=True):
+        assert first.tobytes() == second.tobytes()
+
+
+def test_adjoints_are_adjoint(path: Any) -> None:
+    """⟨conv2d(x, w), g⟩ = ⟨x, adjoint_input(g, w)⟩ = ⟨w, adjoint_weight(g, x)⟩ in float64."""
+    for case in (Case(), Case(stride=(2, 1), dilation=(1, 2), padding=(0, 1, 2, 0)), DEPTHWISE["3x3 dilated"]):
+        x, weight, _, grad = draw(case, "float64", 5)
+        ax, aw, ag = (path.array(a, "float64") for a in (x, weight, grad))
+        left = (path.numpy(cv3gpu.conv2d(ax, aw, None, *case.parameters())) * grad).sum()
+        dx = path.numpy(cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters()))
+        dw = path.numpy(cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters()))
+        size = np.abs(grad).sum() * np.abs(weight).sum()
+        assert_close(np.array([(x * dx).sum(), (weight * dw).sum()]), np.array([left, left]), "float64", 100, size)
+
+
+def test_shift_moves_the_result(path: Any) -> None:
+    """Equivariance: away from the border, a moved image gives the moved result, to the bit."""
+    x = np.random.default_rng(0).standard_normal((1, 3, 12, 12))
+    weight = np.random.default_rng(1).standard_normal((4, 3, 3, 3))
+    moved = np.roll(x, (2, 1), (2, 3))
+    aw = path.array(weight, "float32")
+    y, z = (path.numpy(cv3gpu.conv2d(path.array(a, "float32"), aw)) for a in (x, moved))
+    np.testing.assert_array_equal(np.roll(y, (2, 1), (2, 3))[:, :, 2:, 1:], z[:, :, 2:, 1:])
+
+
+def test_linear_in_the_image(path: Any) -> None:
+    case = Case()
+    x, weight, _, _ = draw(case, "float64", 0)
+    other = draw(case, "float64", 1)[0]
+    aw = path.array(weight, "float64")
+    y = [path.numpy(cv3gpu.conv2d(path.array(a, "float64"), aw)) for a in (x, other, 2 * x - 3 * other)]
+    assert_close(y[2], 2 * y[0] - 3 * y[1], "float64", 72, 200.0)
+
+
+# ---- refusals -------------------------------------------------------------------------------------------
+
+X = np.ones((2, 4, 6, 5), np.float32)
+W = np.ones((6, 2, 3, 3), np.float32)
+G = np.ones((2, 6, 4, 3), np.float32)
+
+FORWARD_REFUSALS = [
+    (lambda: cv3gpu.conv2d(X.tolist(), W), TypeError, "x must be a NumPy, CuPy or torch array, got list"),
+    (lambda: cv3gpu.conv2d(None, W), TypeError, "x must be a NumPy, CuPy or torch array, got None"),
+    (lambda: cv3gpu.conv2d(1.0, W), TypeError, "x must be a NumPy, CuPy or torch array, got float"),
+    (lambda: cv3gpu.conv2d(X, "W"), TypeError, "weight must be a NumPy, CuPy or torch array, got str"),
+    (lambda: cv3gpu.conv2d(X, W, 1.0), TypeError, "bias must be a NumPy, CuPy or torch array, got float"),
+    (lambda: cv3gpu.conv2d(np.ma.array(X), W), TypeError, "x must be a NumPy, CuPy or torch array, got MaskedArray"),
+    (lambda: cv3gpu.conv2d(X.astype(">f4"), W), TypeError, "x must be in native byte order, got >f4"),
+    (lambda: cv3gpu.conv2d(X, torch.ones(6, 2, 3, 3)), TypeError,
+     "all arrays must be of one library and on one device, got x is numpy on cpu, weight is torch on cpu"),
+    (lambda: cv3gpu.conv2d(X.astype(int), W), TypeError, "x must have dtype float16 or bfloat16 or float32 or float64, got int64"),
+    (lambda: cv3gpu.conv2d(X.astype(bool), W), TypeError, "x must have dtype .*, got bool"),
+    (lambda: cv3gpu.conv2d(X.astype(complex), W), TypeError, "x must have dtype .*, got complex128"),
+    (lambda: cv3gpu.conv2d(X, W.astype(int)), TypeError, "weight must have dtype .*, got int64"),
+    (lambda: cv3gpu.conv2d(X, W.astype(np.float64), groups=2), TypeError, r"weight must have the dtype of x \(float32\), got float64"),
+    (lambda: cv3gpu.conv2d(X, W, np.ones(6), groups=2), TypeError, r"bias must have the dtype of x \(float32\), got float64"),
+    (lambda: cv3gpu.conv2d(X[0], W), ValueError, r"x must have shape \[N, C, H, W\], got \(4, 6, 5\)"),
+    (lambda: cv3gpu.conv2d(np.float32(1).reshape(()), W), ValueError, r"x must have shape \[N, C, H, W\], got \(\)"),
+    (lambda: cv3gpu.conv2d(X, W[0]), ValueError, r"weight must have shape \[Cout, C / groups, kh, kw\], got \(2, 3, 3\)"),
+    (lambda: cv3gpu.conv2d(X, W), ValueError, r"weight must have shape \[Cout, 4, kh, kw\], got \(6, 2, 3, 3\)"),
+    (lambda: cv3gpu.conv2d(X, W[:, :, :0]), ValueError, r"weight must have no empty dimension, got \(6, 2, 0, 3\)"),
+    (lambda: cv3gpu.conv2d(X, W, np.ones(5, np.float32), groups=2), ValueError, r"bias must have shape \[6\], got \(5,\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=4), ValueError, r"groups must divide Cout \(6\), got 4"),
+    (lambda: cv3gpu.conv2d(X, W, groups=0), ValueError, "groups must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2.0), TypeError, r"groups must be an integer, got 2.0 \(float\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=True), TypeError, r"groups must be an integer, got True \(bool\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, stride=0), ValueError, "stride must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, stride=1.5), TypeError, r"stride must be an integer or a pair of integers, got 1.5"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, stride=(1, 2, 3)), ValueError, r"stride must be an integer or a pair of integers, got \(1, 2, 3\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, dilation=(1, -1)), ValueError, "dilation must be from 1 to 2147483647, got -1"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, dilation=2**40), ValueError, "dilation must be from 1 to 2147483647, got 1099511627776"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding=-1), ValueError, "padding must be from 0 to 2147483647, got -1"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding=(1, 1, 1)), ValueError, r"padding must be an integer, a pair, .*, got \(1, 1, 1\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding="full"), ValueError, "padding must be one of 'same', 'valid', got 'full'"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding="same", stride=2), ValueError, "padding must be a number where stride is not 1, got 'same'"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, dilation=4), ValueError, r"x must be at least the dilated kernel's size \(9, 9\) with its padding, got \(6, 5\)"),
+    (lambda: cv3gpu.conv2d(X[:, :, :0], W, groups=2), ValueError, r"x must be at least the dilated kernel's size \(3, 3\) with its padding, got \(0, 5\)"),
+]  # fmt: skip
+
+INPUT_REFUSALS = [
+    (lambda: cv3gpu.conv2d_adjoint_input([1], W, (6, 5)), TypeError, "grad must be a NumPy, CuPy or torch array, got list"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, None, (6, 5)), TypeError, "weight must be a NumPy, CuPy or torch array, got None"),
+    (lambda: cv3gpu.conv2d_adjoint_input(np.ma.array(G), W, (6, 5)), TypeError, "grad must be .* array, got MaskedArray"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G.astype(">f4"), W, (6, 5)), TypeError, "grad must be in native byte order, got >f4"),
+    (lambda: cv3gpu.conv2d_adjoint_input(torch.ones(2, 6, 4, 3), W, (6, 5)), TypeError, "grad is torch on cpu, weight is numpy on cpu"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G.astype(int), W, (6, 5)), TypeError, "grad must have dtype .*, got int64"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G.astype(complex), W, (6, 5)), TypeError, "grad must have dtype .*, got complex128"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W.astype(np.uint8), (6, 5)), TypeError, "weight must have dtype .*, got uint8"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W.astype(np.float16), (6, 5)), TypeError, r"weight must have the dtype of grad \(float32\), got float16"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G[0], W, (6, 5)), ValueError, r"grad must have shape \[N, Cout, Ho, Wo\], got \(6, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W[0], (6, 5)), ValueError, r"weight must have shape \[Cout, C / groups, kh, kw\]"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W[:, :0], (6, 5)), ValueError, r"weight must have no empty dimension, got \(6, 0, 3, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (7, 5), groups=2), ValueError, r"grad must have shape \[N, 6, 5, 3\], got \(2, 6, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G[:, :4], W, (6, 5), groups=2), ValueError, r"grad must have shape \[N, 6, 4, 3\], got \(2, 4, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, 6.0, groups=2), TypeError, "input_size must be an integer or a pair of integers, got 6.0"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, "65", groups=2), TypeError, "input_size must be an integer or a pair of integers, got '65'"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5, 1), groups=2), ValueError, r"input_size must be an integer or a pair of integers, got \(6, 5, 1\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (0, 5), groups=2), ValueError, "input_size must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), groups=4), ValueError, r"groups must divide Cout \(6\), got 4"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), groups=None), TypeError, "groups must be an integer, got None"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), stride=-2), ValueError, "stride must be from 1 to 2147483647, got -2"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), dilation=0), ValueError, "dilation must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), padding=(0, -1)), ValueError, "padding must be from 0 to 2147483647, got -1"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), padding="big"), ValueError, "padding must be one of 'same', 'valid', got 'big'"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (2, 5)), ValueError, r"x must be at least the dilated kernel's size \(3, 3\)"),
+]  # fmt: skip
+
+WEIGHT_REFUSALS = [
+    (lambda: cv3gpu.conv2d_adjoint_weight((1,), X, 3), TypeError, "grad must be a NumPy, CuPy or torch array, got tuple"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, None, 3), TypeError, "x must be a NumPy, CuPy or torch array, got None"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, np.ma.array(X), 3), TypeError, "x must be .* array, got MaskedArray"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X.astype(">f4"), 3), TypeError, "x must be in native byte order, got >f4"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, torch.ones(2, 4, 6, 5), 3), TypeError, "grad is numpy on cpu, x is torch on cpu"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G.astype(int), X, 3), TypeError, "grad must have dtype .*, got int64"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G.astype(bool), X, 3), TypeError, "grad must have dtype .*, got bool"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X.astype(complex), 3), TypeError, "x must have dtype .*, got complex128"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X.astype(np.float16), 3), TypeError, r"x must have the dtype of grad \(float32\), got float16"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G[0], X, 3), ValueError, r"grad must have shape \[N, Cout, Ho, Wo\], got \(6, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X[0], 3), ValueError, r"x must have shape \[N, C, H, W\], got \(4, 6, 5\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G[:1], X, 3), ValueError, r"grad must have shape \[2, Cout, 4, 3\], got \(1, 6, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, (3, 2)), ValueError, r"grad must have shape \[2, Cout, 4, 4\], got \(2, 6, 4, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 0), ValueError, "kernel_size must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3.0), TypeError, "kernel_size must be an integer or a pair of integers, got 3.0"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, (3, 3, 3)), ValueError, r"kernel_size must be an integer or a pair of integers, got \(3, 3, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, "3"), TypeError, "kernel_size must be an integer or a pair of integers, got '3'"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, groups=4), ValueError, r"groups must divide Cout \(6\), got 4"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, groups=3), ValueError, r"groups must divide C \(4\), got 3"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, groups=False), TypeError, r"groups must be an integer, got False \(bool\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, stride=(0, 1)), ValueError, "stride must be from 1 to 2147483647, got 0"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, dilation="2"), TypeError, "dilation must be an integer or a pair of integers, got '2'"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, dilation=3), ValueError, r"x must be at least the dilated kernel's size \(7, 7\)"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, padding=-3), ValueError, "padding must be from 0 to 2147483647, got -3"),
+    (lambda: cv3gpu.conv2d_adjoint_weight(G, X, 3, padding="SAME"), ValueError, "padding must be one of 'same', 'valid', got 'SAME'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "text"), FORWARD_REFUSALS)
+def test_conv2d_refuses(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^conv2d: .*{text}"):
+        call()
+
+
+@pytest.mark.parametrize(("call", "error", "text"), INPUT_REFUSALS)
+def test_conv2d_adjoint_input_refuses(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^conv2d_adjoint_input: .*{text}"):
+        call()
+
+
+@pytest.mark.parametrize(("call", "error", "text"), WEIGHT_REFUSALS)
+def test_conv2d_adjoint_weight_refuses(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^conv2d_adjoint_weight: .*{text}"):
+        call()
