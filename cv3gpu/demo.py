@@ -1,0 +1,549 @@
+"""The main job on real input: every operator on a photograph and on real tracks, checked and timed.
+
+An entry is a function under :func:`demo` that returns rows and writes its pictures into the folder that it is
+given. What an operator returns is always compared with a reference that shares no code with it: SciPy's, or
+a plain loop in this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cv3gpu
+
+from .errors import BackendUnavailableError
+
+__all__ = ["ENTRIES", "Device", "Entry", "Result", "Row", "compare", "demo", "devices", "run"]
+
+HINT = "pip install 'cv3gpu[demo]'"
+RUNS = 5
+LONG = 1.0  # seconds: no further run of one operator after this
+
+
+class Row(NamedTuple):
+    """One comparison: ``error`` is the largest difference from the reference, None if there is no result."""
+
+    operator: str
+    input: str
+    device: str
+    milliseconds: float
+    agreement: str
+    error: float | None
+    tolerance: float
+    ok: bool
+
+
+class Entry(NamedTuple):
+    """A registered part of the demo."""
+
+    name: str
+    family: str
+    function: Callable[[Path], list[Row]]
+
+
+class Result(NamedTuple):
+    """What :func:`run` did."""
+
+    rows: list[Row]
+    pictures: list[Path]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything agreed."""
+        return all(row.ok for row in self.rows)
+
+
+ENTRIES: list[Entry] = []
+
+
+def demo(name: str, *, family: str) -> Callable[[Callable[[Path], list[Row]]], Callable[[Path], list[Row]]]:
+    """Registers a function of the output folder that returns rows."""
+
+    def register(function: Callable[[Path], list[Row]]) -> Callable[[Path], list[Row]]:
+        ENTRIES.append(Entry(name, family, function))
+        return function
+
+    return register
+
+
+def run(
+    out: str | os.PathLike[str],
+    entries: Sequence[Entry] | None = None,
+    begin: Callable[[str], None] = lambda name: None,
+) -> Result:
+    """Runs entries of the demo.
+
+    Parameters
+    ----------
+    out : folder of the pictures, made where it is missing; a picture of the same name is replaced
+    entries : Entry, default all
+    begin : called with the name of each entry as it begins
+
+    Returns
+    -------
+    Result
+        ``rows``, ``pictures``, ``ok``. An entry that raises gives one row that is not ok.
+
+    Raises
+    ------
+    BackendUnavailableError
+        scikit-image, motmetrics or matplotlib is missing; nothing was written.
+    """
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    unfinished = Path(tempfile.mkdtemp(prefix=".demo-", dir=target))
+    try:
+        for entry in ENTRIES if entries is None else entries:
+            begin(entry.name)
+            try:
+                rows += entry.function(unfinished)
+            except BackendUnavailableError:
+                raise
+            except Exception as error:
+                rows.append(
+                    Row(entry.name, "", "", 0.0, f"{type(error).__name__}: {error}", None, 0.0, False)
+                )
+        pictures = []
+        for path in sorted(unfinished.iterdir()):
+            os.replace(path, target / path.name)
+            pictures.append(target / path.name)
+    finally:
+        shutil.rmtree(unfinished)
+    return Result(rows, pictures)
+
+
+# ---- devices, time, agreement ---------------------------------------------------------------------------
+
+
+class Device(NamedTuple):
+    """Where an operator is tried: how a NumPy array gets there and back, and what waits for the work."""
+
+    name: str
+    put: Callable[[np.ndarray], Any]
+    get: Callable[[Any], np.ndarray]
+    wait: Callable[[], None]
+
+
+def devices() -> list[Device]:
+    """The CPU with NumPy and torch, and the GPU with CuPy and torch, as far as they are there."""
+    found = [Device("cpu (numpy)", lambda x: x, lambda x: x, lambda: None)]
+    torch, cupy = _optional("torch"), _optional("cupy")
+    if torch is not None:
+        found.append(Device("cpu (torch)", torch.from_numpy, lambda x: x.numpy(), lambda: None))
+    if cupy is not None and cupy.cuda.is_available():
+        found.append(Device("cuda:0 (cupy)", cupy.asarray, cupy.asnumpy, cupy.cuda.runtime.deviceSynchronize))
+        if torch is not None and torch.cuda.is_available():
+            found.append(
+                Device(
+                    "cuda:0 (torch)",
+                    lambda x: torch.from_numpy(x).cuda(),
+                    lambda x: x.cpu().numpy(),
+                    torch.cuda.synchronize,
+                )
+            )
+    return found
+
+
+def _optional(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception:
+        return None  # missing or broken: cv3gpu doctor says more
+
+
+def measure(call: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> tuple[Any, float]:
+    """The result of a call and its median time in milliseconds, after one run that is not counted."""
+    result = call()
+    wait()
+    seconds: list[float] = []
+    while len(seconds) < RUNS and sum(seconds) < LONG:
+        start = time.perf_counter()
+        call()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return result, 1e3 * statistics.median(seconds)
+
+
+def compare(
+    operator: str,
+    input: str,
+    call: Callable[..., Any],
+    arrays: Sequence[np.ndarray],
+    want: np.ndarray,
+    reference: str,
+    tolerance: float,
+) -> list[Row]:
+    """Calls an operator on every device and compares with a float64 reference.
+
+    Parameters
+    ----------
+    operator, input, reference : words for the table
+    call : function of ``arrays`` in the device's library, returns one array
+    arrays : NumPy arrays
+    want : array, float64
+    tolerance : largest absolute difference that is ok
+    """
+    rows = []
+    for device in devices():
+        there = [device.put(x) for x in arrays]
+        result, milliseconds = measure(functools.partial(call, *there), device.wait)
+        got = device.get(result)
+        error = float(np.abs(got.astype(np.float64) - want).max()) if got.shape == want.shape else None
+        ok = error is not None and error <= tolerance  # NaN is not
+        said = f"max error {error:.1e} (limit {tolerance:.0e})" if error is not None else f"shape {got.shape}"
+        rows.append(
+            Row(operator, input, device.name, milliseconds, f"{said} vs {reference}", error, tolerance, ok)
+        )
+    return rows
+
+
+# ---- inputs ---------------------------------------------------------------------------------------------
+
+
+def photograph() -> np.ndarray:
+    """The portrait of Eileen Collins that ships inside scikit-image: [512, 512, 3], float32, 0–1."""
+    try:
+        image = importlib.import_module("skimage.data").astronaut()
+    except ImportError as error:
+        raise BackendUnavailableError(f"demo: the photograph needs scikit-image ({error}); {HINT}") from error
+    return np.asarray(image, np.float32) / 255
+
+
+def track_files(sequence: str) -> tuple[Path, Path]:
+    """Ground truth and prediction inside the motmetrics wheel, which is not imported (it needs NumPy 1)."""
+    try:
+        distribution = importlib.metadata.distribution("motmetrics")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BackendUnavailableError(f"demo: the tracks need the files of motmetrics; {HINT}") from error
+    folder = f"motmetrics/data/{sequence}"
+    gt, pred = (Path(str(distribution.locate_file(f"{folder}/{name}.txt"))) for name in ("gt", "test"))
+    if not (gt.is_file() and pred.is_file()):
+        raise BackendUnavailableError(f"demo: motmetrics {distribution.version} has no {folder}; {HINT}")
+    return gt, pred
+
+
+def _viz() -> Any:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BackendUnavailableError(f"demo: the pictures need matplotlib; {HINT}")
+    return importlib.import_module("cv3gpu.viz")
+
+
+# ---- dense prediction -----------------------------------------------------------------------------------
+
+LUMA = np.array([0.299, 0.587, 0.114])
+FILTERS = {
+    "horizontal derivative": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8,
+    "vertical derivative": np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]]) / 8,
+    "Laplacian": np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4,
+    "3 x 3 mean": np.full((3, 3), 1 / 9),
+}
+RATES = (1, 2, 4, 8)
+
+
+@demo("dilated convolution", family="conv")
+def convolution(out: Path) -> list[Row]:
+    """A bank of edge and smoothing filters at four rates on the photograph's brightness."""
+    viz, image = _viz(), photograph()
+    ndimage = importlib.import_module("scipy.ndimage")
+    x = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+    bank = np.stack(list(FILTERS.values()))
+    weight = (bank[:, None] * LUMA[:, None, None]).astype(np.float32)
+    rows, sheet = [], []
+    for rate in RATES:
+        wide = np.zeros((len(bank), 2 * rate + 1, 2 * rate + 1))
+        wide[:, ::rate, ::rate] = bank
+        want = np.stack(
+            [ndimage.correlate(image.astype(np.float64) @ LUMA, f, mode="constant") for f in wide]
+        )[None]
+
+        def call(x: Any, weight: Any, rate: int = rate) -> Any:
+            return cv3gpu.conv2d(x, weight, padding=rate, dilation=rate)
+
+        rows += compare(
+            "conv2d",
+            f"astronaut 3x512x512, {len(bank)} filters 3x3, rate {rate}",
+            call,
+            (x, weight),
+            want,
+            "scipy.ndimage",
+            2e-6,
+        )
+        dx, dy, laplacian, mean = call(x, weight)[0]
+        sheet.append([mean, np.hypot(dx, dy), laplacian])
+    figure = viz.image_grid(
+        sheet,
+        columns=["3 x 3 mean", "gradient magnitude", "Laplacian"],
+        signed=["Laplacian"],
+        rows=[f"rate {rate}" for rate in RATES],
+        title="conv2d: the same 3 x 3 filters at growing dilation",
+    )
+    viz.save(figure, out / "dilated_convolution.png")
+    return rows
+
+
+def _bilinear(image: np.ndarray, size: tuple[int, int], align_corners: bool) -> np.ndarray:
+    """Bilinear resize [H, W, C] by SciPy's spline sampler of order 1, in float64."""
+    ndimage = importlib.import_module("scipy.ndimage")
+
+    def positions(large: int, n: int) -> np.ndarray:
+        target = np.arange(n, dtype=np.float64)
+        return target * (large - 1) / (n - 1) if align_corners else (target + 0.5) * large / n - 0.5
+
+    grid = np.meshgrid(*(positions(a, b) for a, b in zip(image.shape[:2], size, strict=True)), indexing="ij")
+    channels = (image[..., c].astype(np.float64) for c in range(image.shape[2]))
+    return np.stack([ndimage.map_coordinates(c, grid, order=1, mode="nearest") for c in channels])[None]
+
+
+SIZES = ((171, 203), (1024, 1150))
+EYES = (slice(86, 140), slice(186, 267))  # rows and columns of the photograph
+ZOOM = 8
+
+
+@demo("bilinear resize", family="resize")
+def resize(out: Path) -> list[Row]:
+    """Down and up, with the corners aligned and with half-pixel centres."""
+    viz, image = _viz(), photograph()
+    x = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+    rows = []
+    for size in SIZES:
+        for align_corners in (False, True):
+
+            def call(x: Any, size: tuple[int, int] = size, align_corners: bool = align_corners) -> Any:
+                return cv3gpu.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+            words = f"astronaut 3x512x512 to {size[0]}x{size[1]}, align_corners={align_corners}"
+            want = _bilinear(image, size, align_corners)
+            rows += compare("interpolate", words, call, (x,), want, "scipy.ndimage", 1e-6)
+    crop = np.ascontiguousarray(x[:, :, EYES[0], EYES[1]])
+    size = (ZOOM * crop.shape[2], ZOOM * crop.shape[3])
+    panels = {
+        "nearest": cv3gpu.interpolate(crop, size=size, mode="nearest"),
+        "bilinear": cv3gpu.interpolate(crop, size=size, mode="bilinear", align_corners=False),
+        "bilinear, align_corners": cv3gpu.interpolate(crop, size=size, mode="bilinear", align_corners=True),
+    }
+    figure = viz.image_grid(
+        [[p[0].transpose(1, 2, 0) for p in panels.values()]],
+        columns=list(panels),
+        size=4.2,
+        title=f"interpolate: {crop.shape[3]} x {crop.shape[2]} pixels enlarged {ZOOM} times",
+    )
+    viz.save(figure, out / "resize.png")
+    return rows
+
+
+# ---- tracking -------------------------------------------------------------------------------------------
+
+SEQUENCES = ("TUD-Campus", "TUD-Stadtmitte")
+
+# What py-motmetrics 1.4.0 documents for these files; its MOTP is a distance, 1 - IoU. Its conventions differ
+# from TrackEval's, but not on these two sequences.
+DOCUMENTED = {
+    "TUD-Campus": {
+        "IDF1": 0.558,
+        "IDP": 0.730,
+        "IDR": 0.451,
+        "CLR_Re": 0.582,
+        "CLR_Pr": 0.941,
+        "MT": 1,
+        "PT": 6,
+        "ML": 1,
+        "CLR_FP": 13,
+        "CLR_FN": 150,
+        "IDSW": 7,
+        "Frag": 7,
+        "MOTA": 0.526,
+        "MOTP": 1 - 0.277,
+    },
+    "TUD-Stadtmitte": {
+        "IDF1": 0.645,
+        "IDP": 0.820,
+        "IDR": 0.531,
+        "CLR_Re": 0.609,
+        "CLR_Pr": 0.940,
+        "MT": 5,
+        "PT": 4,
+        "ML": 1,
+        "CLR_FP": 45,
+        "CLR_FN": 452,
+        "IDSW": 7,
+        "Frag": 6,
+        "MOTA": 0.564,
+        "MOTP": 1 - 0.346,
+    },
+}
+
+Box = tuple[float, float, float, float]
+Frames = dict[int, dict[int, Box]]
+
+
+def _plain_tracks(path: Path) -> Frames:
+    """Boxes by frame and identity, read by hand."""
+    frames: Frames = defaultdict(dict)
+    for line in path.read_text().split():
+        frame, identity, *box = line.split(",")[:6]
+        frames[int(frame)][int(identity)] = tuple(map(float, box))  # type: ignore[assignment]
+    return frames
+
+
+def _plain_iou(a: Box, b: Box) -> float:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def _plain_scores(gt: Frames, pred: Frames) -> dict[str, float]:
+    """MOTA, MOTP, IDF1 and their counts by dictionaries and SciPy's assignment, frame after frame."""
+    assign = importlib.import_module("scipy.optimize").linear_sum_assignment
+    n_gt, n_pred = (sum(len(boxes) for boxes in side.values()) for side in (gt, pred))
+    matches, switches, overlap = 0, 0, 0.0
+    current: dict[int, int] = {}
+    last: dict[int, int] = {}
+    together: dict[tuple[int, int], int] = defaultdict(int)
+    for frame in sorted(set(gt) & set(pred)):
+        score = np.zeros((len(gt[frame]), len(pred[frame])))
+        for i, (g, box) in enumerate(gt[frame].items()):
+            for j, (p, other) in enumerate(pred[frame].items()):
+                if (iou := _plain_iou(box, other)) >= 0.5:
+                    together[g, p] += 1
+                    score[i, j] = iou + (1000 if current.get(g) == p else 0)
+        known, given = list(gt[frame]), list(pred[frame])
+        pairs = [(i, j) for i, j in zip(*assign(score, maximize=True), strict=True) if score[i, j] > 0]
+        current = {known[i]: given[j] for i, j in pairs}
+        matches += len(pairs)
+        overlap += sum(score[i, j] % 1000 for i, j in pairs)
+        switches += sum(last.get(g, p) != p for g, p in current.items())
+        last.update(current)
+    rows, cols = sorted({g for g, _ in together}), sorted({p for _, p in together})
+    count = np.array([[together.get((g, p), 0) for p in cols] for g in rows])
+    idtp = int(count[assign(count, maximize=True)].sum())
+    return {
+        "MOTA": 1 - (n_gt - matches + n_pred - matches + switches) / n_gt,
+        "MOTP": overlap / matches,
+        "IDF1": 2 * idtp / (n_gt + n_pred),
+        "CLR_TP": matches,
+        "CLR_FN": n_gt - matches,
+        "CLR_FP": n_pred - matches,
+        "IDSW": switches,
+        "IDTP": idtp,
+    }
+
+
+def _frame_batch(
+    sequences: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both sides' boxes of all frames, padded: a [F, N, 4], b [F, M, 4], their counts, and IoU [F, N, M]."""
+    both = [[_plain_tracks(path) for path in track_files(name)] for name in sequences]
+    frames = [
+        (list(gt[f].values()), list(pred[f].values()))
+        for gt, pred in both
+        for f in sorted(set(gt) | set(pred))
+    ]
+    sizes = np.array([[len(a), len(b)] for a, b in frames])
+    a, b = (np.zeros((len(frames), n, 4)) for n in sizes.max(0))
+    iou = np.zeros((len(frames), *sizes.max(0)))
+    for f, (gt, pred) in enumerate(frames):
+        a[f, : len(gt)], b[f, : len(pred)] = np.reshape(gt, (-1, 4)), np.reshape(pred, (-1, 4))
+        for i, box in enumerate(gt):
+            for j, other in enumerate(pred):
+                iou[f, i, j] = _plain_iou(box, other)
+    return a, b, sizes[:, 0], sizes[:, 1], iou
+
+
+@demo("box overlaps", family="boxes")
+def overlaps(out: Path) -> list[Row]:
+    """All overlaps of all frames of both sequences in one call."""
+    a, b, _, _, want = _frame_batch(SEQUENCES)
+    words = f"both tracks, {a.shape[0]} frames x {a.shape[1]} x {b.shape[1]}"
+
+    def call(a: Any, b: Any) -> Any:
+        return cv3gpu.box_iou(a, b, format="xywh")
+
+    return compare("box_iou", words, call, (a, b), want, "a plain loop", 1e-12)
+
+
+@demo("batched assignment", family="assignment")
+def assignments(out: Path) -> list[Row]:
+    """The best matching of each frame: a ragged batch of small problems in one call."""
+    assign = importlib.import_module("scipy.optimize").linear_sum_assignment
+    _, _, n_rows, n_cols, iou = _frame_batch(SEQUENCES)
+    cost = 1 - iou
+    want = np.array(
+        [c[:n, :m][assign(c[:n, :m])].sum() for c, n, m in zip(cost, n_rows, n_cols, strict=True)]
+    )
+    words = f"both tracks, {cost.shape[0]} problems to {cost.shape[1]} x {cost.shape[2]}"
+
+    def call(cost: Any, n_rows: Any, n_cols: Any) -> Any:
+        return cv3gpu.linear_sum_assignment(cost, n_rows=n_rows, n_cols=n_cols)[2]
+
+    return compare(
+        "linear_sum_assignment", words, call, (cost, n_rows, n_cols), want, "a SciPy loop (total cost)", 1e-9
+    )
+
+
+@demo("tracking metrics", family="mot")
+def tracking(out: Path) -> list[Row]:
+    """MOTA, MOTP and IDF1 of a tracker on two sequences, and where identities switch."""
+    mot, viz = cv3gpu.mot, _viz()
+
+    def scores(gt: Any, pred: Any) -> dict[str, float]:
+        return {**mot.clear(gt, pred), **mot.identity(gt, pred)}
+
+    rows, columns = [], []
+    for name in SEQUENCES:
+        files = track_files(name)
+        gt, pred = map(mot.read, files)
+        got, milliseconds = measure(functools.partial(scores, gt, pred))
+        words = f"{name}, {len(gt)} and {len(pred)} boxes"
+        figures = f"MOTA {got['MOTA']:.1%}, MOTP {got['MOTP']:.1%}, IDF1 {got['IDF1']:.1%}"
+
+        want = _plain_scores(*map(_plain_tracks, files))
+        error = float(max(abs(got[key] - value) for key, value in want.items()))
+        rows.append(
+            Row(
+                "mot.clear, mot.identity",
+                words,
+                "cpu (numpy)",
+                milliseconds,
+                f"{figures}: max error {error:.1e} (limit 1e-09) vs a plain loop",
+                error,
+                1e-9,
+                error <= 1e-9,
+            )
+        )
+        error = float(max(abs(got[key] - value) for key, value in DOCUMENTED[name].items()))
+        rows.append(
+            Row(
+                "mot.clear, mot.identity",
+                words,
+                "cpu (numpy)",
+                milliseconds,
+                f"{len(DOCUMENTED[name])} figures documented by py-motmetrics: max error {error:.1e} "
+                "(rounded to 5e-04)",
+                error,
+                5e-4,
+                error <= 5e-4 + 1e-12,
+            )
+        )
+        label = f"{name}: {figures}, {got['IDSW']} switches"
+        columns.append((label, gt, pred, mot.match(gt, pred)))
+    viz.save(
+        viz.tracks_figure(columns, title="Tracks of TUD-Campus and TUD-Stadtmitte over time"),
+        out / "tracks.png",
+    )
+    return rows

@@ -1,0 +1,274 @@
+"""The shell commands: what they print, their JSON, and their exit codes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cv3gpu
+from cv3gpu import _files, _report, cli, demo, viz
+from cv3gpu.errors import BackendUnavailableError, DataFormatError
+
+COMMANDS = ["demo", "doctor", "kernels list", "kernels compile"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.main, [*arguments])
+
+
+# ---- all commands ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command):
+    result = invoke(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"Example:  cv3gpu {command}" in result.stdout and "--json" in result.stdout
+
+
+def test_only_commands_that_exist_are_listed():
+    listed = invoke("--help").stdout.split("Commands:")[1].split("\n")
+    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels"]
+    assert "..." not in "".join(listed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["demo", "--nothing"],
+        ["demo", "--only", "nothing"],
+        ["kernels", "compile", "nothing.cu"],
+        ["kernels", "compile", "--arch", "12"],
+        ["doctor", "surplus"],
+    ],
+)
+def test_usage_errors_give_2(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataFormatError("a.txt:3: frame must be …"), 3),
+        (BackendUnavailableError("demo: pictures need matplotlib"), 1),
+        (PermissionError(13, "Permission denied", "/out"), 1),
+    ],
+)
+def test_named_errors_are_one_line(monkeypatch, error, code):
+    def fails(*arguments):
+        raise error
+
+    monkeypatch.setattr(demo, "run", fails)
+    result = invoke("demo")
+    assert result.exit_code == code
+    assert result.stderr == f"cv3gpu: {error}\n" and result.stdout == ""
+
+
+def test_module_and_version():
+    command = [sys.executable, "-m", "cv3gpu", "--version"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == f"cv3gpu, version {cv3gpu.__version__}\n"
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = (
+        "import sys, cv3gpu, cv3gpu.cli, cv3gpu.mot, cv3gpu.viz, cv3gpu.doctor, cv3gpu.demo\n"
+        "heavy = {'torch', 'cupy', 'scipy', 'numba', 'matplotlib', 'skimage', 'rich', 'motmetrics'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        == "[]\n"
+    )
+
+
+def test_plain_tables_are_aligned(capsys):
+    cli._table(("name", "ms"), [("a", "1.25"), ("longer", "10.00")], right=(1,))
+    assert capsys.readouterr().out == "name       ms\na        1.25\nlonger  10.00\n"
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_progress_bars(monkeypatch, rich):
+    written = []
+    terminal = SimpleNamespace(
+        isatty=lambda: True, write=written.append, flush=lambda: None, encoding="utf-8"
+    )
+    monkeypatch.setattr(cli, "_rich", lambda: rich)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with cli._progress("compile", 2) as begin:
+        begin("first.cu")
+        begin("second.cu")
+    assert "compile" in "".join(written)
+
+
+# ---- kernels --------------------------------------------------------------------------------------------
+
+
+def test_kernels_list():
+    found = json.loads(invoke("kernels", "list", "--json").stdout)
+    assert {entry["kind"] for entry in found} == {"CUDA C++", "numba.cuda"}
+    conv = next(entry for entry in found if entry["file"] == "conv.cu")
+    assert "90" in conv["arch"] and conv["kernels"] and conv["variants"] > 1 and conv["formula"]
+    assert not any(entry["file"].endswith(".cuh") for entry in found)
+    assert "conv.cu" in invoke("kernels", "list").stdout
+
+
+def test_kernels_compile():
+    pytest.importorskip("cuda.bindings.nvrtc")
+    result = invoke("kernels", "compile", "--arch", "90", "conv_pack.cu", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["ok"] and {row["arch"] for row in report["kernels"]} == {"90"}
+    assert all(row["registers"] > 0 and row["error"] == "" for row in report["kernels"])
+
+
+def test_kernels_that_do_not_compile_give_1(monkeypatch):
+    rows = [
+        _report.Row("conv.cu", "real=float32", "90", "", error="conv.cu(3): error: no"),
+        _report.Row("conv.cu", "real=float64", "90", "conv2d", registers=40),
+    ]
+    monkeypatch.setattr(_report, "compile_report", lambda files, archs: rows)
+    result = invoke("kernels", "compile", "--arch", "90", "conv.cu")
+    assert result.exit_code == 1
+    assert "conv.cu(3): error: no" in result.stderr and "1 kernels compiled, 1 files failed" in result.stdout
+    assert json.loads(invoke("kernels", "compile", "--arch", "90", "conv.cu", "--json").stdout)["ok"] is False
+
+
+# ---- demo -----------------------------------------------------------------------------------------------
+
+
+def need_the_demo():
+    pytest.importorskip("skimage")
+    pytest.importorskip("matplotlib")
+    try:
+        importlib.metadata.distribution("motmetrics")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs the files of motmetrics (pip install --no-deps motmetrics)")
+
+
+def test_demo(tmp_path, monkeypatch):
+    need_the_demo()
+    monkeypatch.setattr(demo, "RUNS", 1)
+    out = tmp_path / "out"
+    result = invoke("demo", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert report["ok"] and all(row["ok"] and row["error"] <= row["tolerance"] for row in report["rows"])
+    operators = {row["operator"] for row in report["rows"]}
+    assert operators == {
+        "conv2d",
+        "interpolate",
+        "box_iou",
+        "linear_sum_assignment",
+        "mot.clear, mot.identity",
+    }
+    assert sorted(path.name for path in out.iterdir()) == [
+        "dilated_convolution.png",
+        "resize.png",
+        "tracks.png",
+    ]
+    assert [str(path) for path in sorted(out.iterdir())] == report["pictures"]
+    from PIL import Image
+
+    for path in out.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300 and np.asarray(picture.convert("L")).std() > 10
+
+
+def row(ok=True):
+    return demo.Row("op", "input", "cpu (numpy)", 1.0, "max error 0", 0.0, 1e-6, ok)
+
+
+def entry(function, family="fake"):
+    return demo.Entry("fake", family, function)
+
+
+def test_demo_prints_a_table(tmp_path, monkeypatch):
+    def draws(out):
+        (out / "a.png").write_text("new")
+        return [row()]
+
+    (tmp_path / "a.png").write_text("old")
+    monkeypatch.setattr(demo, "ENTRIES", [entry(draws), entry(lambda out: 1 / 0, "other")])
+    result = invoke("demo", "--out", str(tmp_path), "--only", "fake")
+    assert result.exit_code == 0 and (tmp_path / "a.png").read_text() == "new"
+    assert "op        input  cpu (numpy)  1.00  max error 0  ok" in result.stdout
+    assert "1 of 1 agree" in result.stdout and str(tmp_path / "a.png") in result.stdout
+
+
+@pytest.mark.parametrize("function", [lambda out: [row(), row(ok=False)], lambda out: 1 / 0])
+def test_disagreement_gives_1(tmp_path, monkeypatch, function):
+    monkeypatch.setattr(demo, "ENTRIES", [entry(function)])
+    result = invoke("demo", "--out", str(tmp_path))
+    assert result.exit_code == 1 and "FAILED" in result.stdout
+    report = json.loads(invoke("demo", "--out", str(tmp_path), "--json").stdout)
+    assert report["ok"] is False
+
+
+def test_what_is_missing_is_named_and_nothing_is_written(tmp_path, monkeypatch):
+    need_the_demo()
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    result = invoke("demo", "--out", str(tmp_path / "out"), "--only", "mot")
+    assert result.exit_code == 1 and list((tmp_path / "out").iterdir()) == []
+    assert (
+        result.stderr == "cv3gpu: demo: the tracks need the files of motmetrics; pip install 'cv3gpu[demo]'\n"
+    )
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    result = invoke("demo", "--out", str(tmp_path / "out"), "--only", "resize")
+    assert result.exit_code == 1
+    assert (
+        "demo: the photograph needs scikit-image" in result.stderr
+        and "pip install 'cv3gpu[demo]'" in result.stderr
+    )
+
+
+@pytest.mark.parametrize(("value", "ok"), [(1.0, True), (1.1, False), (np.nan, False)])
+def test_compare_holds_the_tolerance(value, ok):
+    want = np.ones(3)
+    rows = demo.compare("op", "input", lambda x: x * value, (want,), want, "ones", 1e-6)
+    assert [r.ok for r in rows] == [ok] * len(rows) and rows[0].device == "cpu (numpy)"
+
+
+def test_compare_holds_the_shape():
+    assert not demo.compare("op", "input", lambda x: x[:2], (np.ones(3),), np.ones(3), "ones", 1e-6)[0].ok
+
+
+# ---- files and pictures ---------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "a.txt"
+    with _files.replacing(target) as unfinished:
+        assert unfinished.suffix == ".txt" and unfinished.parent == tmp_path
+        unfinished.write_text("one")
+    with pytest.raises(KeyboardInterrupt), _files.replacing(target) as unfinished:
+        unfinished.write_text("tw")
+        raise KeyboardInterrupt
+    assert target.read_text() == "one" and list(tmp_path.iterdir()) == [target]
+
+
+def test_pictures_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(
+        BackendUnavailableError, match=r"viz: pictures need matplotlib .*pip install 'cv3gpu\[viz\]'"
+    ):
+        viz.image_grid([[np.zeros((4, 4))]], columns=["a"])
+
+
+def test_lines_break_at_missing_frames():
+    frame, value = viz._broken(np.array([5, 1, 2, 6]), np.array([50.0, 10, 20, 60]))
+    np.testing.assert_array_equal(frame, [1, 2, np.nan, 5, 6])
+    np.testing.assert_array_equal(value, [10, 20, np.nan, 50, 60])

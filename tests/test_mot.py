@@ -1,0 +1,524 @@
+"""Tracks, the MOTChallenge format, and the CLEAR and identity metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cv3gpu import DataFormatError, mot
+from cv3gpu.mot import metrics
+from tests import oracles
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mot"
+EXPECTED = 1e-9  # figures of TrackEval, to full precision in float64
+
+COLUMNS = ("frame", "id", "box", "score", "class", "visibility")
+
+
+def tracks(*rows):
+    """Tracks of (frame, id, left) or (frame, id, left, top, width, height); boxes are 10 x 10 unless said."""
+    full = [(*row, 0, 10, 10) if len(row) == 3 else row for row in rows]
+    table = np.array(full, float).reshape(-1, 6)
+    return mot.Tracks(frame=table[:, 0], id=table[:, 1], box=table[:, 2:])
+
+
+def frames(side):
+    """Tracks as {frame: {id: box}}, in their order."""
+    found: dict = {}
+    for frame, identity, box in zip(side.frame.tolist(), side.id.tolist(), side.box.tolist(), strict=True):
+        found.setdefault(frame, {})[identity] = box
+    return found
+
+
+def scores(gt, pred):
+    return {**mot.clear(gt, pred), **mot.identity(gt, pred)}
+
+
+def assert_same(got, want):
+    wrong = {key: (value, want[key]) for key, value in got.items() if not abs(value - want[key]) <= EXPECTED}
+    assert not wrong
+
+
+# ---- figures of TrackEval -------------------------------------------------------------------------------
+
+
+def cases():
+    if not SHARED.is_dir():
+        return [pytest.param("", "", marks=pytest.mark.skip(reason="needs ../shared/data/mot"))]
+    found = []
+    for name in ("TUD-MOT15", "SORT-MOT15"):
+        expected = json.loads((SHARED / "expected" / f"{name}.json").read_text())["pedestrian"]["trackeval"]
+        found += [(name, sequence) for sequence in expected if sequence != "COMBINED_SEQ"]
+    return found
+
+
+@pytest.mark.parametrize(("name", "sequence"), cases())
+def test_figures_are_trackevals(name, sequence):
+    expected = json.loads((SHARED / "expected" / f"{name}.json").read_text())["pedestrian"]["trackeval"]
+    gt = mot.read(SHARED / "MOT15" / sequence / "gt" / "gt.txt")
+    gt = gt[gt.score != 0]
+    pred = mot.read(SHARED / "results" / name / f"{sequence}.txt")
+    got = scores(gt, pred)
+    assert len(got) == 23
+    assert_same(got, {**expected[sequence]["CLEAR"], **expected[sequence]["Identity"]})
+    assert_same(got, oracles.clear_and_identity(frames(gt), frames(pred)))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/mot")
+@pytest.mark.parametrize("sequence", ["MOT17-02-FRCNN", "MOT17-05-SDP", "MOT17-09-DPM"])
+def test_crowded_sequences_are_as_the_oracle(sequence):
+    gt = mot.read(SHARED / "MOT17" / sequence / "gt" / "gt.txt")
+    assert set(np.unique(gt["class"])) <= set(range(1, 14))
+    gt = gt[(gt["class"] == 1) & (gt.score != 0)]
+    pred = mot.read(SHARED / "results" / "Lif_T-MOT17" / f"{sequence}.txt")
+    assert_same(scores(gt, pred), oracles.clear_and_identity(frames(gt), frames(pred)))
+
+
+# ---- cases made by hand ---------------------------------------------------------------------------------
+
+
+def test_perfect():
+    side = tracks((1, 4, 0), (1, 9, 50), (2, 4, 1))
+    got = scores(side, side)
+    assert got["MOTA"] == got["MOTP"] == got["IDF1"] == got["MTR"] == got["sMOTA"] == 1
+    assert (got["CLR_TP"], got["IDTP"], got["MT"], got["IDSW"], got["Frag"]) == (3, 3, 2, 0, 0)
+
+
+def test_switch():
+    gt = tracks((1, 1, 0), (2, 1, 0), (3, 1, 0))
+    pred = tracks((1, 5, 0), (2, 6, 0), (3, 6, 0))
+    got = scores(gt, pred)
+    assert (got["IDSW"], got["Frag"], got["IDTP"], got["CLR_TP"]) == (1, 0, 2, 3)
+    assert mot.match(gt, pred).switched.tolist() == [False, True, False]
+
+
+def test_fragmentation_and_switch_across_it():
+    gt = tracks(*((f, 1, 0) for f in range(1, 6)), *((f, 2, 500) for f in range(1, 6)))
+    pred = tracks((1, 5, 0), (2, 5, 0), (4, 6, 0), (5, 6, 0), *((f, 7, 500) for f in range(1, 6)))
+    got = scores(gt, pred)
+    assert (got["Frag"], got["IDSW"], got["CLR_FN"]) == (1, 1, 1)
+
+
+def test_a_frame_empty_on_one_side_breaks_nothing():
+    gt = tracks((1, 1, 0), (2, 1, 0), (3, 1, 0))
+    without_pred = scores(gt, tracks((1, 5, 0), (3, 5, 0)))
+    assert (without_pred["Frag"], without_pred["IDSW"], without_pred["CLR_FN"]) == (0, 0, 1)
+    without_gt = scores(gt[gt.frame != 2], tracks((1, 5, 0), (2, 5, 0), (3, 5, 0)))
+    assert (without_gt["Frag"], without_gt["CLR_FP"], without_gt["CLR_FN"]) == (0, 1, 0)
+
+
+def test_the_pair_of_the_previous_frame_comes_first():
+    # In frame 2 the prediction 6 overlaps better, and 5 is kept because it was matched in frame 1.
+    gt = tracks((1, 1, 0), (2, 1, 0))
+    pred = tracks((1, 5, 1), (2, 5, 2), (2, 6, 0))
+    assert mot.match(gt, pred).pred.tolist() == [0, 1]
+    assert mot.clear(gt, pred)["IDSW"] == 0
+
+
+def test_only_the_previous_frame_is_remembered():
+    gt = tracks((1, 1, 0), (2, 1, 0), (2, 2, 500), (3, 1, 0))
+    pred = tracks((1, 5, 1), (2, 7, 500), (3, 5, 2), (3, 6, 0))
+    assert mot.clear(gt, pred)["IDSW"] == 1
+
+
+def test_two_perfect_pairs_beat_three_poor_ones():
+    gt = tracks((1, 1, 0), (1, 2, 4), (1, 3, 8))
+    pred = tracks((1, 1, 3), (1, 2, 4), (1, 3, 8))
+    assert mot.clear(gt, pred)["CLR_TP"] == 3
+    gt = tracks((1, 1, 0), (1, 2, 3), (1, 3, 6))
+    pred = tracks((1, 1, 3), (1, 2, 6), (1, 3, 9))
+    assert mot.clear(gt, pred)["CLR_TP"] == 2
+
+
+def test_threshold_of_clear_and_of_identity():
+    # 10 wide and shifted by s: IoU = (10 - s) / (10 + s), exactly 1/2 at 10/3, to within rounding.
+    gt = tracks((1, 1, 0, 0, 3, 10))
+    half = tracks((1, 1, 1, 0, 3, 10))
+    got = scores(gt, half)
+    assert (got["CLR_TP"], got["IDTP"], got["MOTP"]) == (1, 1, 0.5)
+    less = scores(gt, tracks((1, 1, 1.001, 0, 3, 10)))
+    assert (less["CLR_TP"], less["IDTP"]) == (0, 0)
+
+
+def test_mostly_tracked_is_more_than_eighty_percent_and_lost_less_than_twenty():
+    gt = tracks(*((f, 1, 0) for f in range(1, 11)), *((f, 2, 500) for f in range(1, 11)))
+    assert mot.clear(gt, tracks(*((f, 1, 0) for f in range(1, 9))))["MT"] == 0
+    assert mot.clear(gt, tracks(*((f, 1, 0) for f in range(1, 10))))["MT"] == 1
+    assert mot.clear(gt, tracks((1, 1, 0), (2, 1, 0)))["PT"] == 1
+    assert mot.clear(gt, tracks((1, 1, 0)))["ML"] == 2
+
+
+@pytest.mark.parametrize("width", [0, -3])
+def test_boxes_without_area_overlap_nothing(width):
+    side = tracks((1, 1, 0, 0, width, 10))
+    assert mot.clear(side, side)["CLR_TP"] == 0
+
+
+def test_empty_sides():
+    none, some = tracks(), tracks((1, 1, 0), (2, 1, 0), (2, 2, 90))
+    no_pred, no_gt, neither = scores(some, none), scores(none, some), scores(none, none)
+    assert (no_pred["CLR_FN"], no_pred["ML"], no_pred["MLR"], no_pred["IDFN"], no_pred["MOTA"]) == (
+        3,
+        2,
+        1,
+        3,
+        0,
+    )
+    assert (no_gt["CLR_FP"], no_gt["ML"], no_gt["MLR"], no_gt["IDFP"], no_gt["MOTA"]) == (3, 0, 1, 3, 0)
+    assert neither["MLR"] == 1 and sum(neither.values()) == 1
+    assert list(no_pred) and set(no_pred) == set(no_gt) == set(neither) == set(scores(some, some))
+    assert mot.match(some, none).gt.size == 0
+
+
+def test_counts_are_int_and_ratios_float():
+    side = tracks((1, 1, 0))
+    for other in (side, tracks()):
+        for key, value in scores(side, other).items():
+            whole = key.startswith(("CLR_TP", "CLR_F", "IDT", "IDFN", "IDFP", "IDSW")) or key in {
+                "MT",
+                "PT",
+                "ML",
+                "Frag",
+            }
+            assert type(value) is (int if whole else float), key
+
+
+def test_identities_and_frames_may_be_large():
+    side = mot.Tracks([1, 2**31 - 1], [3_000_000_000, 2**53], [[0, 0, 9, 9], [0, 0, 9, 9]])
+    assert mot.identity(side, side)["IDTP"] == 2
+
+
+def test_batches_do_not_matter(monkeypatch):
+    rng = np.random.default_rng(3)
+    gt, pred = random_tracks(rng, 30, 12), random_tracks(rng, 30, 12)
+    want = scores(gt, pred)
+    monkeypatch.setattr(metrics, "MAX_BATCH", 100)
+    assert scores(gt, pred) == want
+
+
+# ---- properties -----------------------------------------------------------------------------------------
+
+
+def random_tracks(rng, n_frames, n_ids, spread=25.0):
+    """Boxes in a small space, so that many compete; a third is missing, the order is random."""
+    rows = [
+        (f, i, *rng.integers(0, spread, 2), *rng.integers(8, 14, 2))
+        for f in range(1, n_frames + 1)
+        for i in range(n_ids)
+        if rng.random() < 0.66
+    ]
+    return tracks(*rng.permutation(rows)) if rows else tracks()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 7), st.integers(0, 7))
+def test_random_tracks_are_as_the_oracle(seed, n_frames, n_gt, n_pred):
+    rng = np.random.default_rng(seed)
+    gt, pred = random_tracks(rng, n_frames, n_gt), random_tracks(rng, n_frames, n_pred)
+    got, want = scores(gt, pred), oracles.clear_and_identity(frames(gt), frames(pred))
+    if not len(gt) or not len(pred):
+        want["MT"] = want["PT"] = want["MTR"] = want["PTR"] = 0
+    assert_same(got, want)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_bounds_and_symmetry(seed):
+    rng = np.random.default_rng(seed)
+    gt, pred = random_tracks(rng, 8, 5), random_tracks(rng, 8, 5)
+    got, back = scores(gt, pred), scores(pred, gt)
+    assert got["CLR_TP"] + got["CLR_FN"] == len(gt) and got["CLR_TP"] + got["CLR_FP"] == len(pred)
+    assert got["IDF1"] == back["IDF1"] and got["IDR"] == back["IDP"] and got["IDTP"] <= len(gt)
+    assert got["MOTA"] <= got["MODA"] <= got["CLR_Re"] <= 1 and got["sMOTA"] <= got["MOTA"]
+    assert got["CLR_TP"] == 0 or got["MOTP"] >= 0.5 - metrics.EPS
+    assert abs(got["MTR"] + got["PTR"] + got["MLR"] - 1) < EXPECTED
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_names_of_identities_and_place_in_the_image_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    gt, pred = random_tracks(rng, 8, 5), random_tracks(rng, 8, 5)
+    if not len(gt) or not len(pred):
+        return
+    names = rng.permutation(1000)
+    moved = [mot.Tracks(t.frame + 7, names[t.id], t.box + np.array([64, -32, 0, 0])) for t in (gt, pred)]
+    assert scores(*moved) == scores(gt, pred)
+
+
+# ---- Tracks ---------------------------------------------------------------------------------------------
+
+
+def test_columns():
+    side = mot.Tracks([3, 1], [1, 2], [[0, 1, 2, 3], [4, 5, 6, 7]], class_=[1, 7])
+    assert [side[name].dtype.kind for name in COLUMNS] == list("iiffif")
+    assert side["class"] is side.class_ is getattr(side, "class")
+    assert side.score.tolist() == [1, 1] and side.visibility.tolist() == [-1, -1]
+    assert side[side.frame == 1].box.tolist() == [[4, 5, 6, 7]]
+    assert side[::-1].id.tolist() == [2, 1] and side[np.array([1, 0])].id.tolist() == [2, 1]
+    assert len(side) == 2 and repr(side) == "Tracks(2 boxes, 2 identities, frames 1 to 3)"
+    assert repr(mot.Tracks([], [], [])) == "Tracks(empty)"
+
+
+def test_tracks_can_not_be_changed():
+    given_box = np.array([[0.0, 0, 1, 1]])
+    side = mot.Tracks([1], [1], given_box)
+    given_box[:] = 5
+    assert side.box[0, 0] == 0
+    with pytest.raises(FrozenInstanceError):
+        side.id = np.array([2])
+    with pytest.raises(ValueError, match=r"read-only"):
+        side.box[0, 0] = 1
+
+
+BOX = [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(frame=[1, 2], id=[1], box=BOX), ValueError, r"Tracks: id must have shape \[2\], got \(1,\)"),
+        (
+            dict(frame=[1], id=[1], box=[[0, 0, 1]]),
+            ValueError,
+            r"Tracks: box must have shape \[1, 4\], got \(1, 3\)",
+        ),
+        (dict(frame=1, id=[1], box=BOX), ValueError, r"Tracks: frame must have shape \[N\], got \(\)"),
+        (dict(frame=[1.5], id=[1], box=BOX), ValueError, r"Tracks: frame must be whole numbers, got 1.5"),
+        (dict(frame=[-1], id=[1], box=BOX), ValueError, r"Tracks: frame must be from 0 to .*, got -1"),
+        (dict(frame=[1], id=[-2], box=BOX), ValueError, r"Tracks: id must be from -1 to .*, got -2"),
+        (dict(frame=[1], id=[2.0**60], box=BOX), ValueError, r"Tracks: id must be whole numbers, got"),
+        (dict(frame=[1], id=["a"], box=BOX), TypeError, r"Tracks: id must be an array of numbers, got"),
+        (
+            dict(frame=[1], id=[1j], box=BOX),
+            TypeError,
+            r"Tracks: id must be an array of numbers, got complex128",
+        ),
+        (dict(frame=[1], id=[True], box=BOX), TypeError, r"Tracks: id must be an array of numbers, got bool"),
+        (dict(frame=[1], id=None, box=BOX), TypeError, r"Tracks: id must be an array of numbers"),
+        (
+            dict(frame=[1], id=[1], box=[[0, 0, np.nan, 1]]),
+            ValueError,
+            r"Tracks: box must be finite, got nan",
+        ),
+        (
+            dict(frame=[1], id=[1], box=[[0, 0, 1e10, 1]]),
+            ValueError,
+            r"Tracks: box must be from -1e\+09 to 1e\+09",
+        ),
+        (
+            dict(frame=[1], id=[1], box=BOX, score=[np.inf]),
+            ValueError,
+            r"Tracks: score must be finite, got inf",
+        ),
+        (
+            dict(frame=[1], id=[1], box=BOX, visibility=["x"]),
+            TypeError,
+            r"Tracks: visibility must be an array of",
+        ),
+        (
+            dict(frame=[7, 7], id=[3, 3], box=BOX * 2),
+            ValueError,
+            r"Tracks: id must be unique within a frame, got id 3 twice in frame 7",
+        ),
+    ],
+)
+def test_wrong_columns(arguments, error, message):
+    with pytest.raises(error, match=message):
+        mot.Tracks(**arguments)
+
+
+def test_wrong_rows():
+    side = tracks((1, 1, 0))
+    with pytest.raises(ValueError, match=r"Tracks: column must be one of 'frame'.*got 'boxes'"):
+        side["boxes"]
+    with pytest.raises(
+        TypeError, match=r"Tracks: rows must be a mask, an array of indices or a slice, got 0"
+    ):
+        side[0]
+
+
+@pytest.mark.parametrize("op", ["clear", "identity", "match"])
+def test_wrong_arguments_of_the_metrics(op):
+    call, side = getattr(mot, op), tracks((1, 1, 0))
+    with pytest.raises(TypeError, match=rf"mot.{op}: gt must be Tracks, got str; read a file with mot.read"):
+        call("gt.txt", side)
+    with pytest.raises(TypeError, match=rf"mot.{op}: pred must be Tracks, got None"):
+        call(side, None)
+    with pytest.raises(ValueError, match=rf"mot.{op}: pred must have an identity .* got id -1 in frame 4"):
+        call(side, tracks((3, 1, 0), (4, -1, 0)))
+
+
+# ---- files ----------------------------------------------------------------------------------------------
+
+
+def read(tmp_path, text):
+    path = tmp_path / "seq.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return mot.read(path)
+
+
+def test_read_columns(tmp_path):
+    nine = read(tmp_path, "3,7,1.5,2,30,40,0,11,.25\n1,7,0,0,1,1,1,1,1\n")
+    assert nine.frame.tolist() == [3, 1] and nine["class"].tolist() == [11, 1]
+    assert nine.visibility.tolist() == [0.25, 1] and nine.score.tolist() == [0, 1]
+    assert nine.box.tolist() == [[1.5, 2, 30, 40], [0, 0, 1, 1]]
+    seven = read(tmp_path, "1 -1 0 0 1 1 0.9\r\n1 -1 5 5 1 1 .8\r\n\r\n")
+    assert seven.id.tolist() == [-1, -1] and seven["class"].tolist() == [-1, -1]
+    world = read(tmp_path, "\ufeff1, 1.0, 0, 0, 1, 1, 1, -8.5, 3, 0\n\n2,1,0,0,1,1,1,3,3.5,0")
+    assert world["class"].tolist() == [-1, -1] and world.visibility.tolist() == [-1, -1]
+    assert len(read(tmp_path, "")) == len(read(tmp_path, "\n \n")) == 0
+
+
+GOOD = "1,1,0,0,9,9,1,-1,-1,-1\n"
+MALFORMED = {
+    "six columns": ("1,1,0,0,9,9\n", 1, "line must have 7 to 10 columns, got 6"),
+    "eleven columns": (GOOD + GOOD.strip() + ",0\n", 2, "line must have 7 to 10 columns, got 11"),
+    "one word": ("hello\n", 1, "line must have 7 to 10 columns, got 1"),
+    "fewer columns": (GOOD + "2,1,0,0,9,9,1\n", 2, "line must have 10 columns as the lines before it, got 7"),
+    "more columns": ("1,1,0,0,9,9,1\n" + GOOD, 2, "line must have 7 columns as the lines before it, got 10"),
+    "trailing comma": ("1,1,0,0,9,9,1,\n", 1, "class must be a number, got ''"),
+    "other delimiter": (GOOD + "2 1 0 0 9 9 1 -1 -1 -1\n", 2, "line must have 7 to 10 columns, got 1"),
+    "semicolons": (GOOD.replace(",", ";"), 1, "line must have 7 to 10 columns, got 1"),
+    "not a number": (GOOD + "2,1,0,x,9,9,1,-1,-1,-1\n", 2, "top must be a number, got 'x'"),
+    "empty field": ("1,1,0,0,,9,1\n", 1, "width must be a number, got ''"),
+    "underscore": ("1,1,0,0,1_0,9,1\n", 1, "width must be a number, got '1_0'"),
+    "hexadecimal": ("1,1,0,0,0x10,9,1\n", 1, "width must be a number, got '0x10'"),
+    "header": ("frame,id,x,y,w,h,conf\n" + GOOD, 1, "frame must be a number, got 'frame'"),
+    "comment": ("# frame,id,x,y,w,h,conf\n", 1, "frame must be a number, got '# frame'"),
+    "nan": (GOOD + "\n2,1,0,0,NaN,9,1,-1,-1,-1\n", 3, "width must be finite, got NaN"),
+    "nan unread": ("1,1,0,0,9,9,1,0.5,nan,0\n", 1, "visibility must be finite, got nan"),
+    "inf": ("1,1,-inf,0,9,9,1\n", 1, "left must be finite, got -inf"),
+    "overflow": ("1,1,0,0,9,1e999,1\n", 1, "height must be finite, got 1e999"),
+    "infinite score": ("1,1,0,0,9,9,Infinity\n", 1, "score must be finite, got Infinity"),
+    "frame 0": (
+        GOOD + "0,1,0,0,9,9,1,-1,-1,-1\n",
+        2,
+        "frame must be a whole number from 1 to 2147483647, got 0",
+    ),
+    "negative frame": ("-3,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1"),
+    "half a frame": ("1.5,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1 to 2147483647, got 1.5"),
+    "frame 3e9": ("3000000000,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1"),
+    "half an id": ("1,2.5,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
+    "negative id": ("1,-2,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
+    "id 1e300": ("1,1e300,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
+    "duplicate": (
+        GOOD + "2,1,0,0,9,9,1,-1,-1,-1\n" + GOOD,
+        3,
+        "id must be unique within a frame, got id 1 of frame 1 again (first in line 1)",
+    ),
+    "far away": ("1,1,2e9,0,9,9,1\n", 1, "left must be from -1e+09 to 1e+09, got 2e9"),
+    "half a class": ("1,1,0,0,9,9,1,1.5,1\n", 1, "class must be a whole number, got 1.5"),
+    "long line": (GOOD + "1," * 600 + "1\n" + GOOD, 2, "line must have at most 1000 characters"),
+    "huge line": ("\n" + GOOD * 3 + "7" * (1 << 22), 5, "line must have at most 1000 characters"),
+    "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\xff\xfe", 1, "line must have 7 to 10 columns, got 1"),
+    "not utf-8": (GOOD.encode() + b"2,1,0,\xff,9,9,1,-1,-1,-1\n", 2, "top must be a number, got"),
+    "zip": (b"PK\3\4" + bytes(50), 1, "line must have 7 to 10 columns, got 1"),
+    "xml": ("<?xml version='1.0'?>\n<sequence/>\n", 1, "line must have 7 to 10 columns"),
+    "kitti": ("0 1 Car -1 -1 -10 1 2 3 4 1 1 1 1 1 1 1 1\n", 1, "line must have 7 to 10 columns, got 18"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed(tmp_path, case):
+    text, line, message = MALFORMED[case]
+    with pytest.raises(DataFormatError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'seq.txt'}:{line}: {message}")
+    assert caught.value.__cause__ is None
+
+
+def test_long_line_across_parts(tmp_path, monkeypatch):
+    from cv3gpu.mot import tracks as module
+
+    monkeypatch.setattr(module, "_READ", 16)
+    assert len(read(tmp_path, GOOD + "2" + GOOD[1:])) == 2
+    with pytest.raises(DataFormatError, match=r"seq.txt:3: line must have at most"):
+        read(tmp_path, GOOD + "2" + GOOD[1:] + "3," + "1" * 2000 + "\n")
+    assert len(read(tmp_path, GOOD.strip() + " " * (1000 - len(GOOD) + 1) + "\n")) == 1
+
+
+def test_formats(tmp_path):
+    path = tmp_path / "seq.txt"
+    path.write_text(GOOD)
+    assert len(mot.read(path, "motchallenge")) == len(mot.read(str(path))) == 1
+    with pytest.raises(ValueError, match=r"mot.read: format must be one of 'motchallenge', got 'kitti'"):
+        mot.read(path, "kitti")
+    with pytest.raises(ValueError, match=r"mot.write: format must be one of 'motchallenge', got 'detrac'"):
+        mot.write(path, tracks(), "detrac")
+    with pytest.raises(FileNotFoundError):
+        mot.read(tmp_path / "missing.txt")
+
+
+numbers = st.floats(-1e9, 1e9, allow_nan=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 2**31 - 1),
+            st.integers(-1, 2**53),
+            numbers,
+            numbers,
+            numbers,
+            numbers,
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.integers(-9, 20),
+            numbers,
+        ),
+        max_size=8,
+        unique_by=lambda row: row[:2],
+    )
+)
+def test_written_tracks_are_read_back(tmp_path_factory, rows):
+    table = list(zip(*rows, strict=True)) or [()] * 9
+    side = mot.Tracks(table[0], table[1], np.array(table[2:6]).T, *table[6:])
+    path = tmp_path_factory.mktemp("written") / "seq.txt"
+    mot.write(path, side)
+    back = mot.read(path)
+    for name in COLUMNS:
+        np.testing.assert_array_equal(back[name], side[name])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=80) | st.text("0123456789.,-e \n+naif", max_size=80).map(str.encode))
+def test_any_file_is_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(data)
+    try:
+        assert isinstance(mot.read(path), mot.Tracks)
+    except DataFormatError as error:
+        assert str(error).startswith(f"{path}:")
+
+
+def test_write_leaves_no_half_file(tmp_path, monkeypatch):
+    path = tmp_path / "seq.txt"
+    mot.write(path, tracks((1, 1, 0)))
+    before = path.read_text()
+    assert before == "1,1,0,0,10,10,1,-1,-1,-1\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~current_umask()
+    with pytest.raises(
+        ValueError, match=r"mot.write: tracks must have frames from 1 in this format, got frame 0"
+    ):
+        mot.write(path, tracks((0, 1, 0)))
+    with pytest.raises(TypeError, match=r"mot.write: tracks must be Tracks, got list"):
+        mot.write(path, [])
+    monkeypatch.setattr("cv3gpu.mot.tracks._shortest", lambda value: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mot.write(path, tracks((1, 2, 0)))
+    assert [p.name for p in tmp_path.iterdir()] == ["seq.txt"] and path.read_text() == before
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
