@@ -45,6 +45,7 @@ R = TypeVar("R")
 host_backend: ContextVar[Any] = ContextVar("host_backend", default=None)
 
 _FAMILIES = {"numpy": "numpy", "cupy": "cupy", "torch": "torch"}
+_TENSORS = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
 _REFUSED = {"MaskedArray", "matrix", "recarray"}  # NumPy subclasses with another meaning of +, * or values
 
 
@@ -69,10 +70,8 @@ def _family_of_type(kind: type) -> str | None:
 def family(x: Any) -> str | None:
     """``"numpy"``, ``"cupy"``, ``"torch"``, or None for anything else. Imports nothing."""
     kind = type(x)
-    if kind.__name__ in {"ndarray", "Tensor", "Parameter"}:  # no cache here: torch.compile follows this way
-        root = kind.__module__.partition(".")[0]
-        if root in _FAMILIES:
-            return root
+    if (kind.__module__, kind.__name__) in _TENSORS:  # no cache on this way: torch.compile follows it
+        return "torch"
     return _family_of_type(kind)
 
 

@@ -71,13 +71,15 @@ def specialise(file: str, **constants: str | int) -> str:
     """The self-contained CUDA text of a kernel file with its constants declared in front.
 
     Only the values that the file's header declares are taken, so that every text that can ever be compiled
-    is known beforehand (and no caller's string can enter a source).
+    is known beforehand (and no caller's string can enter a source). Declarations come in the header's order,
+    so that equal constants give equal text.
     """
     wanted = {name: str(int(v) if isinstance(v, bool) else v) for name, v in constants.items()}
-    if wanted not in kernels.variants(file):
+    known = next((variant for variant in kernels.variants(file) if variant == wanted), None)
+    if known is None:
         declared = kernels.header(file).get("specialise", "nothing")
         raise ValueError(f"kernel {file}: constants must be among those declared ({declared}), got {wanted}")
-    declarations = "\n".join(_declaration(name, value) for name, value in wanted.items())
+    declarations = "\n".join(_declaration(name, value) for name, value in known.items())
     seen: set[str] = {file}
     prelude = kernels.inlined("scalar.cuh", seen)
     seen.add("scalar.cuh")

@@ -26,7 +26,7 @@ from ._array import (
     readable,
     strides,
 )
-from ._kernel import MAX_GRID_X, MAX_GRID_YZ, blocks, kernel
+from ._kernel import MAX_GRID_YZ, blocks, kernel
 
 __all__ = ["conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"]
 
@@ -399,9 +399,15 @@ def _torch_backward(
     if grad.shape[0] == 0:
         return grad.new_zeros(shape, dtype=dtype).contiguous(memory_format=_torch_format(layout))
     padded, padding = _torch_padding(x, geometry)
+    stride = geometry.stride
+    if geometry.taps == 1 and not wants_input:
+        # torch 2.13 writes past its buffers for a strided 1 x 1 kernel on channels_last: take the pixels out first.
+        rows, cols = padding
+        padded = torch.nn.functional.pad(padded, (cols, cols, rows, rows))[:, :, :: stride[0], :: stride[1]]
+        stride, padding = (1, 1), [0, 0]
     mask = [wants_input, not wants_input, False]
     results = torch.ops.aten.convolution_backward(
-        grad, padded, weight, None, geometry.stride, padding, geometry.dilation, False, [0, 0], geometry.groups, mask
+        grad, padded, weight, None, stride, padding, geometry.dilation, False, [0, 0], geometry.groups, mask
     )
     result = results[0] if wants_input else results[1]
     if wants_input and padded.shape != x.shape:
@@ -546,7 +552,8 @@ def _ordinary_cores(
     if both_last and of % 4 == 0 and to % 4 == 0 and pointer(source).address % 16 == 0:
         layout = 2
     else:
-        layout = 1 if memory_format(result) == "nchw" and rows * cols % 4 == 0 else 0
+        packs = real in SIXTEEN_BIT and memory_format(result) == "nchw" and rows * cols % 4 == 0
+        layout = 1 if packs else 0
     launch = kernel("conv.cu", "conv2d_gather", real=real, ADJOINT=adjoint, LAYOUT=layout, TILE=tile)
     launch(
         (blocks(pixels, tile) * blocks(to, tile) * groups,), 256,
@@ -601,7 +608,7 @@ def _depthwise(source: Any, weight: Any, bias: Any, result: Any, geometry: Geome
     shared = geometry.taps * 128 * (8 if real == "float64" else 4)
     columns = row_groups * blocks(cols, 8)
     if last and shared <= 48 << 10 and columns <= MAX_GRID_YZ and pointer(source).address % 16 == 0:
-        kernel("conv_depthwise.cu", "depthwise_channels", **constants, CHANNELS_LAST=1)(
+        kernel("conv_depthwise.cu", "depthwise_channels", **constants)(
             (blocks(channels, 128), columns, min(images, MAX_GRID_YZ)), (32, 8),
             source, weight, bias, result, images, channels, source_rows, source_cols, rows, cols,
             *geometry.scalars(), row_groups, shared_mem=shared,
@@ -609,7 +616,7 @@ def _depthwise(source: Any, weight: Any, bias: Any, result: Any, geometry: Geome
         return
     across = next((n for n in (32, 64, 128) if n >= row_groups * cols), 256)
     planes = blocks(images * channels, 256 // across)
-    kernel("conv_depthwise.cu", "depthwise_planes", **constants, CHANNELS_LAST=0)(
+    kernel("conv_depthwise.cu", "depthwise_planes", **constants)(
         (blocks(row_groups * cols, across), min(planes, MAX_GRID_YZ)), (across, 256 // across),
         source, weight, bias, result, *strides(source), *strides(result),
         images, channels, multiplier, source_rows, source_cols, rows, cols, *geometry.scalars(), row_groups,
@@ -639,25 +646,26 @@ def _weight_gradient(grad: Any, x: Any, weight: Any, geometry: Geometry) -> None
         across = blocks(out, 32) if last else out
         splits, share = _shares(pixels, 256, across, 64)
         partial = empty(grad, (splits, out, geometry.taps), accumulator)
-        kernel("conv_depthwise.cu", "depthwise_weight", real=real, ADJOINT=0, K=unrolled, ROWS=1, CHANNELS_LAST=last)(
+        constants = {"real": real, "K": unrolled, "CHANNELS_LAST": last}
+        kernel("conv_depthwise_weight.cu", "depthwise_weight", **constants)(
             (across, splits, 1 if unrolled else geometry.taps), 256,
             grad, x, partial, *strides(grad), *strides(x), share, images, out, out // groups, *sizes,
         )  # fmt: skip
         size = out * geometry.taps
-        kernel("conv_depthwise.cu", "depthwise_weight_reduce", real=real, ADJOINT=0, K=0, ROWS=1, CHANNELS_LAST=0)(
-            (min(blocks(size, 256), MAX_GRID_X),), 256, partial, weight, size, splits
+        kernel("conv_depthwise_weight.cu", "depthwise_weight_reduce", **constants)(
+            (min(blocks(size, 256), 4096),), 256, partial, weight, size, splits
         )
         return
     wide, narrow = out // groups, channels // groups
     tiles = groups * geometry.taps * blocks(wide, 64) * blocks(narrow, 64)
     splits, share = _shares(pixels, 16, tiles, 64)
     partial = empty(grad, (splits, groups, geometry.taps, wide, narrow), accumulator)
-    constants = {"real": real, "ADJOINT": 0, "LAYOUT": 2 if last else 0, "TILE": 64}
-    kernel("conv.cu", "conv2d_weight_partial", **constants)(
+    constants = {"real": real, "CHANNELS_LAST": last}
+    kernel("conv_weight.cu", "conv2d_weight_partial", **constants)(
         (tiles * splits,), 256,
         grad, x, partial, *strides(grad), *strides(x), share, images, groups, wide, narrow, *sizes,
     )  # fmt: skip
-    kernel("conv.cu", "conv2d_weight_reduce", **constants)(
+    kernel("conv_weight.cu", "conv2d_weight_reduce", **constants)(
         (min(blocks(groups * geometry.taps * wide * narrow, 256), 4096),), 256,
         partial, weight, splits, groups, geometry.taps, wide, narrow,
     )  # fmt: skip

@@ -1,21 +1,21 @@
 /* conv.cu: 2-D convolution as an implicit matrix product on the ordinary cores, exact in the input's precision.
  *
  * formula     y[n,o,p,q] = b[o] + sum_{c,r,s} w[o,c,r,s] x[n,c, p*stride - pad + r*dilation, q*stride - pad + s*dilation]
- *             ADJOINT: the transpose with respect to x; conv2d_weight_*: the transpose with respect to w
- * layout      any strides; LAYOUT 1: destination dense by rows, a plane a multiple of 4 (16-byte stores along pixels);
- *             LAYOUT 2: channels last, channels of a group a multiple of 4 (16-byte loads and stores along channels);
- *             weights packed [group][tap][source channel][destination channel] by conv_pack.cu
- * launch      conv2d_gather: ceil(pixels/TILE) * ceil(channels/TILE) * groups blocks of 256 threads;
- *             conv2d_weight_partial: splits * groups * taps * ceil(Cout/64) * ceil(Cin/64) blocks of 256
+ *             ADJOINT: the transpose with respect to x
+ * layout      any strides; LAYOUT 1: result dense by rows, a plane a multiple of 4 (wide stores along pixels);
+ *             LAYOUT 2: channels last, channels of a group a multiple of 4 (wide loads and stores along channels);
+ *             weights packed [group][tap][source channel][result channel] by conv_pack.cu
+ * launch      ceil(pixels/TILE) * ceil(channels/TILE) * groups blocks of 256 threads
  * cost        2 N Ho Wo Cout Cin/groups kh kw flop less the taps that lie in the padding of a whole tile; bytes at least
  *             x + w + y once; each block reads TILE*(1 + 1) values per TILE*TILE multiply-adds
  * order       taps in order, channels in order within a tap: the same sum on every run and on every GPU
  * measured    not measured
- * hot         conv2d_gather conv2d_weight_partial
+ * hot         conv2d_gather
  * source      implicit GEMM: Chetlur et al. 2014 (cuDNN), section 3; register tiling: Volkov & Demmel 2008
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float16 bfloat16; ADJOINT = 0 1; LAYOUT = 0 1 2; TILE = 64 128
- * specialise  real = float64; ADJOINT = 0 1; LAYOUT = 0 1 2; TILE = 64
+ * specialise  real = float16 bfloat16; ADJOINT = 0 1; LAYOUT = 0 1 2; TILE = 64 128
+ * specialise  real = float32; ADJOINT = 0 1; LAYOUT = 0 2; TILE = 64 128
+ * specialise  real = float64; ADJOINT = 0 1; LAYOUT = 0 2; TILE = 64
  */
 #include "conv_geometry.cuh"
 #include "scalar.cuh"
@@ -63,17 +63,17 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
   __syncthreads();
   const int mine_channel = thread / TILE * PER_THREAD;
   const int weight_channel = thread * PER_THREAD / TILE, weight_column = thread * PER_THREAD % TILE;
-  const real* source_plane =
-      source + table[thread % TILE].image * source_n + (int64_t)group * source_channels * source_c;
   const real* weight_plane = packed + (int64_t)group * taps * source_channels * packed_pitch;
 
-  int64_t offset = 0;
+  const real* from = source;  // channel 0 of the group at the pixel that this thread's tap reads
   bool valid = false;
   auto locate = [&](int tap) {
     const Pixel mine = table[thread % TILE];
     int row = 0, col = 0;
     valid = mine.inside && geometry.source<ADJOINT>(mine.row, mine.col, geometry.tap(tap), row, col);
-    offset = valid ? row * source_h + col * source_w : 0;
+    if (valid)
+      from = source + mine.image * source_n + (int64_t)group * source_channels * source_c + row * source_h
+             + col * source_w;
     return valid;
   };
   const uint64_t active = active_taps(taps, locate);
@@ -82,12 +82,11 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
   auto fetch = [&](int tap, int step) {
     const int first = step + mine_channel;
     if constexpr (LAYOUT == 2) {
-      next_pixels = valid && first < source_channels ? *(const piece*)(source_plane + offset + first) : piece{};
+      next_pixels = valid && first < source_channels ? *(const piece*)(from + first) : piece{};
     } else {
 #pragma unroll
       for (int i = 0; i < PER_THREAD; ++i)
-        next_pixels.v[i] = valid && first + i < source_channels
-                               ? source_plane[offset + (first + i) * source_c] : real{};
+        next_pixels.v[i] = valid && first + i < source_channels ? from[(first + i) * source_c] : real{};
     }
     const int k = step + weight_channel, column = channel_base + weight_column;
     const bool there = k < source_channels && column < packed_pitch;
@@ -163,112 +162,5 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
         *(vec<real, 4>*)to = run;
       }
     }
-  }
-}
-
-constexpr int WT = 64;   // output and input channels of a weight-gradient tile
-constexpr int WK = 16;   // pixels of one step
-constexpr int PITCH = WT + 4;
-constexpr int WEIGHT_BLOCKS = sizeof(real) == 8 ? 1 : 2;  // resident blocks an SM; doubles need the registers
-
-// partial[split][group][tap][o][c]: the products of one tap, summed over this split's pixels in order.
-extern "C" __global__ void __launch_bounds__(256, WEIGHT_BLOCKS) conv2d_weight_partial(
-    const real* __restrict__ grad,    // [images, groups * out_channels, rows, cols], strided
-    const real* __restrict__ source,  // [images, groups * in_channels, source_rows, source_cols], strided
-    accum* __restrict__ partial,
-    int64_t grad_n, int64_t grad_c, int64_t grad_h, int64_t grad_w,
-    int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
-    int64_t pixels_per_split, int images, int groups, int out_channels, int in_channels, int source_rows,
-    int source_cols, int rows, int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols,
-    int pad_top, int pad_left, int dilation_rows, int dilation_cols, double inverse_plane) {
-  __shared__ __align__(16) accum grads[2][WK][PITCH];
-  __shared__ __align__(16) accum sources[2][WK][PITCH];
-  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
-  const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
-  const int out_tiles = (out_channels + WT - 1) / WT, in_tiles = (in_channels + WT - 1) / WT;
-  int block = blockIdx.x;
-  const int in_base = block % in_tiles * WT;
-  block /= in_tiles;
-  const int out_base = block % out_tiles * WT;
-  block /= out_tiles;
-  const Tap tap = geometry.tap(block % taps);
-  const int tap_index = block % taps;
-  block /= taps;
-  const int group = block % groups, split = block / groups;
-  const Pixels all{images, rows, cols, inverse_plane};
-  const int64_t first = split * pixels_per_split, last = min(first + pixels_per_split, all.count());
-  const real* grad_plane = grad + (int64_t)group * out_channels * grad_c;
-  const real* source_plane = source + (int64_t)group * in_channels * source_c;
-
-  // Lanes run along what is contiguous: channels (LAYOUT 2: 1 channel of 4 pixels), else pixels (4 channels of 1).
-  auto pixel_of = [&](int i) { return LAYOUT == 2 ? thread / WT + 4 * i : thread % WK; };
-  auto channel_of = [&](int i) { return LAYOUT == 2 ? thread % WT : thread / WK + WK * i; };
-  real next_grad[4], next_source[4];
-  auto fetch = [&](int64_t start) {
-    Pixel p;
-    int row = 0, col = 0;
-    bool valid = false;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (LAYOUT == 2 || i == 0) {
-        p = all.at(start + pixel_of(i));
-        p.inside = p.inside && start + pixel_of(i) < last;
-        valid = p.inside && geometry.source<false>(p.row, p.col, tap, row, col);
-      }
-      const int o = out_base + channel_of(i), c = in_base + channel_of(i);
-      next_grad[i] = p.inside && o < out_channels
-                         ? grad_plane[p.image * grad_n + o * grad_c + p.row * grad_h + p.col * grad_w] : real{};
-      next_source[i] = valid && c < in_channels
-                           ? source_plane[p.image * source_n + c * source_c + row * source_h + col * source_w] : real{};
-    }
-  };
-
-  accum sum[4][4] = {};
-  const int row4 = thread / 16 * 4, col4 = thread % 16 * 4;
-  int buffer = 0;
-  fetch(first);
-  for (int64_t start = first; start < last; start += WK) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      grads[buffer][pixel_of(i)][channel_of(i)] = load(next_grad[i]);
-      sources[buffer][pixel_of(i)][channel_of(i)] = load(next_source[i]);
-    }
-    __syncthreads();
-    if (start + WK < last) fetch(start + WK);
-#pragma unroll
-    for (int k = 0; k < WK; ++k) {
-      const quad a = *(const quad*)&grads[buffer][k][row4], b = *(const quad*)&sources[buffer][k][col4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sum[i][j] += a.v[i] * b.v[j];
-    }
-    buffer ^= 1;
-  }
-  accum* out = partial + (((int64_t)split * groups + group) * taps + tap_index) * out_channels * in_channels;
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int o = out_base + row4 + i, c = in_base + col4 + j;
-      if (o < out_channels && c < in_channels) out[(int64_t)o * in_channels + c] = sum[i][j];
-    }
-}
-
-// weight[g * out_channels + o][c][tap] = sum over splits, in order, of partial[split][g][tap][o][c].
-extern "C" __global__ void __launch_bounds__(256) conv2d_weight_reduce(
-    const accum* __restrict__ partial, real* __restrict__ weight, int splits, int groups, int taps, int out_channels,
-    int in_channels) {
-  const int64_t size = (int64_t)groups * taps * out_channels * in_channels;
-  for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < size; i += (int64_t)gridDim.x * THREADS) {
-    accum sum = 0;
-    for (int split = 0; split < splits; ++split) sum += partial[split * size + i];
-    const int c = (int)(i % in_channels);
-    const int64_t rest = i / in_channels;
-    const int o = (int)(rest % out_channels);
-    const int tap = (int)(rest / out_channels % taps);
-    const int64_t group = rest / out_channels / taps;
-    store(&weight[((group * out_channels + o) * in_channels + c) * taps + tap], sum);
   }
 }

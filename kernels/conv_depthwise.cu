@@ -1,20 +1,19 @@
 /* conv_depthwise.cu: convolution with one input channel per group, limited by memory traffic.
  *
  * formula     y[n,o,p,q] = b[o] + sum_{r,s} w[o,r,s] x[n, o / multiplier, p*stride - pad + r*dilation, ...]
- *             ADJOINT: the transpose with respect to x; depthwise_weight: the transpose with respect to w
+ *             ADJOINT: the transpose with respect to x
  * layout      depthwise_planes: any strides, lanes along columns; depthwise_channels: channels last, multiplier 1, channels
  *             a multiple of 4 (lanes along channels, 4 a thread)
  * launch      depthwise_planes: (row groups * columns, planes) over 256 threads as wide as a plane, down to 32 x 8;
- *             depthwise_channels: (ceil(channels/128), row groups * ceil(columns/8), images), 32 x 8 threads;
- *             depthwise_weight: (channel blocks, splits) of 256
+ *             depthwise_channels: (ceil(channels/128), row groups * ceil(columns/8), images), 32 x 8 threads
  * cost        2 kh kw flop per result; x and y once each. With stride 1 a thread makes ROWS results that lie `dilation` rows
  *             apart, so they share their source rows: kw (ROWS + kh - 1) / ROWS loads a result instead of kh kw
- * order       taps by source row, then column; weight: pixels in order within a thread, then a fixed tree: run to run
+ * order       taps by source row, then column: the same sum on every run and on every GPU
  * measured    not measured
- * hot         depthwise_planes depthwise_channels depthwise_weight
+ * hot         depthwise_planes depthwise_channels
  * source      -
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0 1; K = 0 3 5; ROWS = 1 4; CHANNELS_LAST = 0 1
+ * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0 1; K = 0 3 5; ROWS = 1 4
  */
 #include "conv_geometry.cuh"
 #include "scalar.cuh"
@@ -22,6 +21,8 @@
 using accum = accumulate<real>::type;
 using quad = vec<accum, 4>;
 using piece = vec<real, 4>;
+
+constexpr int RESIDENT = sizeof(real) == 8 ? 1 : 2;  // blocks an SM that depthwise_channels is compiled for
 
 // K = 0: any kernel; otherwise K x K, unrolled.
 __device__ __forceinline__ constexpr int rows_of(int kernel_rows) { return K ? K : kernel_rows; }
@@ -105,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
 }
 
 // Channels last: a warp covers 128 channels of one column, a block 8 columns; weights wait in shared memory by tap.
-extern "C" __global__ void __launch_bounds__(256, 2) depthwise_channels(
+extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
     const real* __restrict__ source,  // [images, source_rows, source_cols, channels]
     const real* __restrict__ weight,  // [channels, kernel_rows, kernel_cols], dense
     const real* __restrict__ bias,    // [channels] or null
@@ -174,65 +175,5 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_channels(
       for (int e = 0; e < 4; ++e) store(&out.v[e], sum[j].v[e]);
       *(piece*)&result[(((int64_t)image * rows + out_row) * cols + col) * channels + channel] = out;
     }
-  }
-}
-
-// partial[split][channel][tap]: a block owns 1 channel (32 with channels last) and a share of the pixels; each thread sums
-// its own pixels for all taps of a K x K kernel (one tap a block, blockIdx.z, when K = 0), then a fixed tree adds the threads.
-extern "C" __global__ void __launch_bounds__(256, 2) depthwise_weight(
-    const real* __restrict__ grad,    // [images, channels, rows, cols], strided
-    const real* __restrict__ source,  // [images, channels / multiplier, source_rows, source_cols], strided
-    accum* __restrict__ partial,
-    int64_t grad_n, int64_t grad_c, int64_t grad_h, int64_t grad_w,
-    int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
-    int64_t pixels_per_split, int images, int channels, int multiplier, int source_rows, int source_cols, int rows,
-    int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
-    int dilation_rows, int dilation_cols, double inverse_plane) {
-  constexpr int CHANNELS = CHANNELS_LAST ? 32 : 1, SLOTS = 256 / CHANNELS, TAPS = K ? K * K : 1;
-  __shared__ accum tree[256];
-  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
-  const Pixels all{images, rows, cols, inverse_plane};
-  const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
-  const int channel = blockIdx.x * CHANNELS + thread % CHANNELS, slot = thread / CHANNELS;
-  const int64_t first = blockIdx.y * pixels_per_split, last = min(first + pixels_per_split, all.count());
-  accum sum[TAPS] = {};
-  if (channel < channels) {
-    const real* dy = grad + channel * grad_c;
-    const real* x = source + channel / multiplier * source_c;
-    for (int64_t index = first + slot; index < last; index += SLOTS) {
-      const Pixel p = all.at(index);
-      const accum g = load(dy[p.image * grad_n + p.row * grad_h + p.col * grad_w]);
-#pragma unroll
-      for (int k = 0; k < TAPS; ++k) {
-        const Tap tap = K ? Tap{k / (K ? K : 1), k % (K ? K : 1)} : geometry.tap(blockIdx.z);
-        int y = 0, z = 0;
-        if (geometry.source<false>(p.row, p.col, tap, y, z))
-          sum[k] += g * (accum)load(x[p.image * source_n + y * source_h + z * source_w]);
-      }
-    }
-  }
-#pragma unroll
-  for (int k = 0; k < TAPS; ++k) {
-    tree[thread] = sum[k];
-    __syncthreads();
-    for (int half = 128; half >= CHANNELS; half /= 2) {
-      if (thread < half) tree[thread] += tree[thread + half];
-      __syncthreads();
-    }
-    const int tap = K ? k : blockIdx.z;
-    if (thread < CHANNELS && channel < channels)
-      partial[((int64_t)blockIdx.y * channels + channel) * taps + tap] = tree[thread];
-    __syncthreads();
-  }
-}
-
-// weight[i] = sum over splits, in order, of partial[split][i].
-extern "C" __global__ void __launch_bounds__(256) depthwise_weight_reduce(
-    const accum* __restrict__ partial, real* __restrict__ weight, int64_t size, int splits) {
-  for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < size; i += (int64_t)gridDim.x * 256) {
-    accum sum = 0;
-    for (int split = 0; split < splits; ++split) sum += partial[split * size + i];
-    store(&weight[i], sum);
   }
 }

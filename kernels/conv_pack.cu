@@ -14,7 +14,7 @@
  */
 #include "scalar.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) conv2d_pack_weight(
+extern "C" __global__ void __launch_bounds__(256, 4) conv2d_pack_weight(
     const real* __restrict__ weight,  // element (g, a, b, r, s) at g * stride_g + a * stride_a + ...
     real* __restrict__ packed,        // [groups, kernel_rows * kernel_cols, size_a, pitch]
     int64_t stride_g, int64_t stride_a, int64_t stride_b, int64_t stride_r, int64_t stride_s,
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_pack_weight(
 }
 
 // 32 x 32 tiles through shared memory, so that both sides are coalesced.
-extern "C" __global__ void __launch_bounds__(256) conv2d_pack_input(
+extern "C" __global__ void __launch_bounds__(256, 4) conv2d_pack_input(
     const real* __restrict__ source,  // [images, groups * channels, rows, cols], strided
     real* __restrict__ packed,        // [images, rows * cols, groups, pitch]
     int64_t stride_n, int64_t stride_c, int64_t stride_h, int64_t stride_w,
@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_pack_input(
   const int first_channel = blockIdx.y * 32;
   for (int64_t plane = blockIdx.z; plane < (int64_t)images * groups; plane += gridDim.z) {
     const int64_t image = plane / groups, group = plane % groups;
-    const int64_t pixel = first_pixel + threadIdx.x;
+    const unsigned pixel = (unsigned)first_pixel + threadIdx.x;  // a plane has fewer than 2^31 pixels
     const real* from = source + image * stride_n + group * channels * stride_c + pixel / cols * stride_h
                        + pixel % cols * stride_w;
     for (int k = threadIdx.y; k < 32; k += 8) {

@@ -33,6 +33,14 @@ def need_gpu() -> None:
         pytest.skip("needs a CUDA GPU")
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how many tests wait for a GPU, so that nobody takes their silence for a pass."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    waiting = sum("needs a CUDA GPU" in str(report.longrepr) for report in skipped)
+    terminalreporter.write_line(f"GPU tests skipped: {waiting} (no CUDA device; CV3GPU_REQUIRE_GPU=1 makes them fail)"
+                                if waiting else "GPU tests skipped: 0")
+
+
 class Path:
     """One way through an operator: how its arrays are made and read."""
 

@@ -1,0 +1,225 @@
+"""Runs every kernel once on small inputs, under compute-sanitizer: ``python -m bench.sanitize``.
+
+Each of the four tools runs twice: over a planted bug that it must find, and over all kernels, where it must
+find nothing. Memory pools are off, so that every array has bounds of its own. ``--launch`` only launches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import cv3gpu
+from cv3gpu import _array, _kernel, kernels
+
+FOUND = 86  # exit status that the sanitizer gives where a tool found errors
+NO_TOOL = 5
+
+PLANTED = {
+    "memcheck": "x[(1 << 20) + threadIdx.x] = 1;",
+    "racecheck": "__shared__ int s[1]; s[0] = threadIdx.x; x[threadIdx.x] = s[0];",
+    "initcheck": "x[threadIdx.x] = x[threadIdx.x + 64] + 1;",
+    "synccheck": "if (threadIdx.x % 32 < 16) __syncthreads(); x[threadIdx.x] = 1;",
+}
+
+Make = Callable[[Sequence[int], str, str], Any]
+Case = tuple[str, Callable[[], Any]]
+
+
+def maker(library: str) -> Make:
+    """``make(shape, dtype, layout)``: random arrays of a library on its GPU (``"numpy"``: on the CPU)."""
+    rng = np.random.default_rng(0)
+
+    def make(shape: Sequence[int], dtype: str, layout: str = "nchw") -> Any:
+        values = rng.random(tuple(shape))
+        if library == "torch":
+            torch = importlib.import_module("torch")
+            device = "cpu" if _array.host_backend.get() else "cuda"
+            tensor = torch.from_numpy(values).to(device, getattr(torch, dtype))
+            return tensor.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else tensor
+        dense = values if layout == "nchw" else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+        array = importlib.import_module(library).asarray(dense.astype(dtype))
+        return array if layout == "nchw" else array.transpose(0, 3, 1, 2)
+
+    return make
+
+
+# Channels, output channels, groups, side, kernel, stride, dilation: odd sizes, and sizes that vectors fit.
+CONVOLUTIONS = (
+    (3, 5, 1, 9, 3, 1, 2),
+    (16, 32, 1, 12, 3, 1, 1),
+    (64, 64, 1, 8, 1, 1, 1),
+    (40, 72, 1, 11, 3, 2, 1),
+    (4, 6, 2, 7, 3, 1, 1),
+    (6, 6, 6, 11, 3, 1, 2),
+    (32, 32, 32, 16, 3, 1, 1),
+    (32, 32, 32, 16, 5, 2, 1),
+    (4, 8, 4, 9, 5, 1, 1),
+)
+
+
+def _conv_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for cin, cout, groups, side, size, stride, dilation in CONVOLUTIONS:
+        padding = dilation * (size // 2)
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        x = make((2, cin, side, side), dtype, layout)
+        weight = make((cout, cin // groups, size, size), dtype, layout)
+        bias = make((cout,), dtype, "nchw")
+        rows = (side + 2 * padding - dilation * (size - 1) - 1) // stride + 1
+        grad = make((2, cout, rows, rows), dtype, layout)
+        name = f"{cin}->{cout} groups {groups} @{side} k{size} s{stride} d{dilation} {dtype} {layout}"
+        yield f"conv2d {name}", functools.partial(cv3gpu.conv2d, x, weight, bias, **geometry)
+        adjoint = functools.partial(cv3gpu.conv2d_adjoint_input, grad, weight, (side, side), **geometry)
+        yield f"conv2d_adjoint_input {name}", adjoint
+        adjoint = functools.partial(cv3gpu.conv2d_adjoint_weight, grad, x, (size, size), **geometry)
+        yield f"conv2d_adjoint_weight {name}", adjoint
+
+
+RESIZES = (
+    {"mode": "nearest"},
+    {"mode": "nearest-exact"},
+    {"mode": "bilinear", "align_corners": False},
+    {"mode": "bilinear", "align_corners": True},
+    {"mode": "bicubic", "align_corners": False},
+    {"mode": "bilinear", "align_corners": False, "antialias": True},
+    {"mode": "bicubic", "align_corners": True, "antialias": True},
+)
+
+
+def _resize_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for options in RESIZES:
+        for channels, before, after in ((3, 5, 13), (16, 8, 16), (8, 12, 5)):
+            x = make((2, channels, before, before), dtype, layout)
+            grad = make((2, channels, after, after), dtype, layout)
+            name = f"{' '.join(map(str, options.values()))} {channels} ch {before}->{after} {dtype} {layout}"
+            forward = functools.partial(cv3gpu.interpolate, x, size=(after, after), **options)
+            yield f"interpolate {name}", forward
+            adjoint = functools.partial(cv3gpu.interpolate_adjoint, grad, (before, before), **options)
+            yield f"interpolate_adjoint {name}", adjoint
+
+
+def cases(library: str) -> Iterator[Case]:
+    """Named calls that launch every kernel at least once, over dtypes, layouts and branches."""
+    make = maker(library)
+    floats = ("float32", "float64") if library != "torch" else ("float32", "float16", "bfloat16")
+    for dtype in floats:
+        for layout in ("nchw", "nhwc"):
+            yield from _conv_cases(make, dtype, layout)
+            yield from _resize_cases(make, dtype, layout)
+    for dtype in ("float32", "float64"):
+        boxes = [make((2, n, 4), dtype, "nchw") for n in (5, 33)]
+        for kind in ("iou", "giou", "ioa"):
+            call = functools.partial(cv3gpu.box_iou, *boxes, format="xywh", kind=kind)
+            yield f"box_iou {kind} {dtype}", call
+        for rows, cols in ((7, 7), (5, 40), (70, 33)):
+            cost = make((3, rows, cols), dtype, "nchw")
+            solve = functools.partial(cv3gpu.linear_sum_assignment, cost)
+            yield f"linear_sum_assignment {rows}x{cols} {dtype}", solve
+
+
+@contextlib.contextmanager
+def launches() -> Iterator[set[tuple[str, str]]]:
+    """The (file, kernel) pairs that are launched inside; numba kernels by (module, function)."""
+    seen: set[tuple[str, str]] = set()
+    plain = _kernel.Kernel.__call__
+
+    def recorded(self: _kernel.Kernel, *args: Any, **kwargs: Any) -> None:
+        seen.add((self.file, self.name))
+        plain(self, *args, **kwargs)
+
+    _kernel.Kernel.__call__ = recorded  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        _kernel.Kernel.__call__ = plain  # type: ignore[method-assign]
+
+
+def never_launched(seen: set[tuple[str, str]]) -> list[str]:
+    """CUDA kernels that no case launched."""
+    every = {(f, name) for f in kernels.files() if f.endswith(".cu") for name in _kernel.kernel_names(f)}
+    return sorted(f"{name} ({file})" for file, name in every - seen)
+
+
+def launch_all(libraries: Sequence[str]) -> int:
+    """Launches every case; 1 where one failed or a kernel was left out."""
+    failed = 0
+    with launches() as seen:
+        for library in libraries:
+            for name, call in cases(library):
+                try:
+                    call()
+                    if _array.host_backend.get() is None:
+                        importlib.import_module("cupy").cuda.Stream.null.synchronize()
+                except Exception as error:
+                    failed += 1
+                    print(f"{library} {name}: {type(error).__name__}: {error}", flush=True)
+    missing = never_launched(seen)
+    left = ", ".join(missing) or "none"
+    print(f"{len(seen)} kernels launched, {failed} calls failed; never launched: {left}")
+    return 1 if failed or missing else 0
+
+
+def launch_planted(tool: str) -> int:
+    """Launches the bug that ``tool`` is to find; 0 whatever the launch said, since the tool is the judge."""
+    cupy = importlib.import_module("cupy")
+    text = f'extern "C" __global__ void planted(int* x) {{ {PLANTED[tool]} }}\n'
+    cupy.cuda.set_allocator(None)
+    device = int(cupy.cuda.Device().compute_capability)
+    module = cupy.cuda.function.Module()
+    module.load(_kernel.compile_source(text, "planted.cu", device).binary)
+    with contextlib.suppress(Exception):
+        x = cupy.empty(128, cupy.int32)
+        module.get_function("planted")((1,), (64,), (x,))
+        cupy.cuda.Stream.null.synchronize()
+    return 0
+
+
+def sanitized(program: str, tool: str, *arguments: str) -> int:
+    """Exit status of this module under a tool: 0 clean, FOUND where it found errors."""
+    command = [program, "--tool", tool, "--error-exitcode", str(FOUND), "--print-limit", "20"]
+    command += ["--target-processes", "all", sys.executable, "-m", "bench.sanitize", *arguments]
+    environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 clean; 1 something was found, missed or failed; 5 no compute-sanitizer."""
+    parser = argparse.ArgumentParser(prog="python -m bench.sanitize", description=__doc__)
+    parser.add_argument("--tools", nargs="+", choices=tuple(PLANTED), default=list(PLANTED))
+    parser.add_argument(
+        "--libraries", nargs="+", choices=("cupy", "torch", "numpy"), default=["cupy", "torch"]
+    )
+    parser.add_argument("--launch", action="store_true", help="only launch every case")
+    parser.add_argument("--planted", choices=tuple(PLANTED), help="only launch the planted bug of a tool")
+    chosen = parser.parse_args(arguments)
+    program = shutil.which("compute-sanitizer")
+    if chosen.launch or chosen.planted:
+        if chosen.libraries != ["numpy"]:
+            importlib.import_module("cupy").cuda.set_allocator(None)
+        return launch_planted(chosen.planted) if chosen.planted else launch_all(chosen.libraries)
+    if program is None:
+        print("bench.sanitize: compute-sanitizer is not on the PATH; it comes with the CUDA toolkit")
+        return NO_TOOL
+    bad = 0
+    for tool in chosen.tools:
+        planted = sanitized(program, tool, "--planted", tool)
+        status = sanitized(program, tool, "--launch", "--libraries", *chosen.libraries)
+        verdict = {0: "clean", FOUND: "FOUND ERRORS"}.get(status, f"FAILED ({status})")
+        found = "found" if planted == FOUND else f"MISSED ({planted})"
+        bad += planted != FOUND or status != 0
+        print(f"{tool}: planted bug {found}; kernels {verdict}", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,451 @@
+"""The torch operators ``torch.ops.cv3gpu.*``: registration, and no mathematics.
+
+Each operator has kernels for CPU and CUDA (both call the plain operator, which asks the tensor where it
+lives), a fake for tracing (shape, dtype and strides of the eager result), a backward made of registered
+operators (so that derivatives of any order exist), and rules for autocast and ``torch.vmap``. `OPERATORS`
+holds the functions to which a public operator hands over when it is called with torch tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _check, conv, resize
+from .._array import memory_format
+
+__all__ = ["OPERATORS"]
+
+_LIBRARY = torch.library.Library("cv3gpu", "DEF")
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # the layout follows the input's
+_GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, SymInt groups=1"
+_SAMPLING = 'float[2]? scale_factor=None, str mode="nearest", bool? align_corners=None, bool antialias=False'
+
+
+def _define(name: str, signature: str, operator: Any) -> Any:
+    _LIBRARY.define(f"{name}({signature}) -> Tensor", tags=_TAGS)
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, operator.plain, device)
+    return getattr(torch.ops.cv3gpu, name).default
+
+
+_CONV2D = _define("conv2d", f"Tensor x, Tensor weight, Tensor? bias=None, {_GEOMETRY}", conv.conv2d)
+_CONV2D_ADJOINT_INPUT = _define(
+    "conv2d_adjoint_input",
+    f"Tensor grad, Tensor weight, SymInt[2] input_size, {_GEOMETRY}",
+    conv.conv2d_adjoint_input,
+)
+_CONV2D_ADJOINT_WEIGHT = _define(
+    "conv2d_adjoint_weight",
+    f"Tensor grad, Tensor x, SymInt[2] kernel_size, {_GEOMETRY}",
+    conv.conv2d_adjoint_weight,
+)
+_INTERPOLATE = _define("interpolate", f"Tensor x, SymInt[2]? size=None, {_SAMPLING}", resize.interpolate)
+_INTERPOLATE_ADJOINT = _define(
+    "interpolate_adjoint", f"Tensor grad, SymInt[2] input_size, {_SAMPLING}", resize.interpolate_adjoint
+)
+
+
+def _empty(like: Tensor, shape: Sequence[int], layout: str | None = None) -> Tensor:
+    """What `_array.empty` allocates, for symbolic sizes too."""
+    if (layout or memory_format(like)) == "nhwc":
+        n, c, h, w = shape
+        return like.new_empty((n, h, w, c)).permute(0, 3, 1, 2)
+    return like.new_empty(shape)
+
+
+# ---- backward -------------------------------------------------------------------------------------------
+#
+# conv2d is linear in x and in weight, so the three operators are closed under differentiation; a resize is
+# linear in x alone. Every setup keeps only the tensors that a wanted gradient needs.
+
+
+def _bilinear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    first, second, _, *ctx.geometry = inputs
+    wants_first, wants_second = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(first if wants_second else None, second if wants_first else None)
+    ctx.first_size, ctx.second_size = first.shape[2:], second.shape[2:]
+
+
+def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, weight = ctx.saved_tensors
+    return (
+        None if weight is None else _CONV2D_ADJOINT_INPUT(grad, weight, ctx.first_size, *ctx.geometry),
+        None if x is None else _CONV2D_ADJOINT_WEIGHT(grad, x, ctx.second_size, *ctx.geometry),
+        grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
+        *(None,) * 4,
+    )
+
+
+def _conv2d_adjoint_input_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    inner, weight = ctx.saved_tensors
+    return (
+        None if weight is None else _CONV2D(grad, weight, None, *ctx.geometry),
+        None if inner is None else _CONV2D_ADJOINT_WEIGHT(inner, grad, ctx.second_size, *ctx.geometry),
+        *(None,) * 5,
+    )
+
+
+def _conv2d_adjoint_weight_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    inner, x = ctx.saved_tensors
+    return (
+        None if x is None else _CONV2D(x, grad, None, *ctx.geometry),
+        None if inner is None else _CONV2D_ADJOINT_INPUT(inner, grad, ctx.second_size, *ctx.geometry),
+        *(None,) * 5,
+    )
+
+
+def _resize_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, _, *ctx.sampling = inputs
+    ctx.size = x.shape[2:]
+
+
+def _interpolate_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _INTERPOLATE_ADJOINT(grad, ctx.size, *ctx.sampling), *(None,) * 5
+
+
+def _interpolate_adjoint_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    by_factor = ctx.sampling[0] is not None
+    return _INTERPOLATE(grad, None if by_factor else ctx.size, *ctx.sampling), *(None,) * 5
+
+
+# ---- vmap -----------------------------------------------------------------------------------------------
+#
+# Samples go side by side into the batch where they share the weight, and into the groups where they do not.
+
+
+def _in_front(x: Tensor, dim: int | None, n: int) -> Tensor:
+    return x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _as_groups(x: Tensor, dim: int | None, n: int) -> Tensor:
+    return _in_front(x, dim, n).transpose(0, 1).flatten(1, 2)
+
+
+def _split(x: Tensor, axis: int, n: int) -> tuple[Tensor, int]:
+    return x.unflatten(axis, (n, x.shape[axis] // n)), axis
+
+
+def _conv2d_vmap(
+    info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
+) -> tuple[Tensor, int]:
+    n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
+    out, axis = _linear_vmap(_CONV2D, n, x, x_dim, weight, weight_dim, None, geometry)
+    if bias is not None:
+        shift = (bias if bias_dim is None else bias.movedim(bias_dim, 0)[:, None])[..., None, None]
+        out, axis = out.movedim(axis, 0) + shift, 0
+    return out, axis
+
+
+def _conv2d_adjoint_input_vmap(
+    info: Any, in_dims: tuple[Any, ...], grad: Tensor, weight: Tensor, size: Sequence[int], *geometry: Any
+) -> tuple[Tensor, int]:
+    grad_dim, weight_dim, *_ = in_dims
+    return _linear_vmap(
+        _CONV2D_ADJOINT_INPUT, info.batch_size, grad, grad_dim, weight, weight_dim, size, geometry
+    )
+
+
+def _linear_vmap(
+    op: Any,
+    n: int,
+    x: Tensor,
+    x_dim: int | None,
+    weight: Tensor,
+    weight_dim: int | None,
+    third: Any,
+    geometry: Any,
+) -> tuple[Tensor, int]:
+    if weight_dim is None:
+        return _split(op(_in_front(x, x_dim, n).flatten(0, 1), weight, third, *geometry), 0, n)
+    *steps, groups = geometry
+    weights = weight.movedim(weight_dim, 0).flatten(0, 1)
+    return _split(op(_as_groups(x, x_dim, n), weights, third, *steps, groups * n), 1, n)
+
+
+def _conv2d_adjoint_weight_vmap(
+    info: Any, in_dims: tuple[Any, ...], grad: Tensor, x: Tensor, size: Sequence[int], *geometry: Any
+) -> tuple[Tensor, int]:
+    n, (grad_dim, x_dim, *_) = info.batch_size, in_dims
+    *steps, groups = geometry
+    out = _CONV2D_ADJOINT_WEIGHT(
+        _as_groups(grad, grad_dim, n), _as_groups(x, x_dim, n), size, *steps, groups * n
+    )
+    return _split(out, 0, n)
+
+
+def _resize_vmap(op: Any) -> Callable[..., tuple[Tensor, int]]:
+    def rule(info: Any, in_dims: tuple[Any, ...], x: Tensor, *sampling: Any) -> tuple[Tensor, int]:
+        return _split(op(x.movedim(in_dims[0], 0).flatten(0, 1), *sampling), 0, info.batch_size)
+
+    return rule
+
+
+# ---- fakes ----------------------------------------------------------------------------------------------
+
+
+def _conv2d_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    op = "conv2d"
+    _check.ndim(op, "x", x, 4, "[N, C, H, W]")
+    _check.ndim(op, "weight", weight, 4, "[Cout, C / groups, kh, kw]")
+    _check.same_dtype(op, "weight", weight, "x", x)
+    if type(groups) is int:
+        _check.integer(op, "groups", groups, 1)
+    if weight.shape[1] * groups != x.shape[1]:
+        wanted = f"[Cout, {int(x.shape[1]) / int(groups):g}, kh, kw]"
+        _check.fail(op, "weight", f"have shape {wanted} to match x {tuple(x.shape)}", tuple(weight.shape))
+    if bias is not None:
+        _check.same_dtype(op, "bias", bias, "x", x)
+        _check.shape(op, "bias", bias, [weight.shape[0]])
+    kernel_size = weight.shape[2:]
+    around = conv.padding_of(op, padding, kernel_size, stride, dilation)
+    size = conv.output_size(x.shape[2:], kernel_size, stride, around, dilation)
+    return _empty(x, (x.shape[0], weight.shape[0], *size))
+
+
+def _conv2d_adjoint_input_fake(
+    grad: Tensor, weight: Tensor, input_size: Sequence[int], *geometry: Any
+) -> Tensor:
+    _check.ndim("conv2d_adjoint_input", "grad", grad, 4, "[N, Cout, Ho, Wo]")
+    groups = geometry[3] if len(geometry) == 4 else 1
+    return _empty(grad, (grad.shape[0], weight.shape[1] * groups, *input_size))
+
+
+def _conv2d_adjoint_weight_fake(
+    grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any
+) -> Tensor:
+    _check.ndim("conv2d_adjoint_weight", "grad", grad, 4, "[N, Cout, Ho, Wo]")
+    groups = geometry[3] if len(geometry) == 4 else 1
+    return _empty(grad, (grad.shape[1], x.shape[1] // groups, *kernel_size), "nchw")
+
+
+def _interpolate_fake(
+    x: Tensor, size: Sequence[int] | None = None, scale_factor: Sequence[float] | None = None, *sampling: Any
+) -> Tensor:
+    op = "interpolate"
+    _check.ndim(op, "x", x, 4, "[N, C, H, W]")
+    n, c, h, w = x.shape
+    return _empty(x, (n, c, *resize.output_size(op, h, w, size, scale_factor)))
+
+
+def _interpolate_adjoint_fake(grad: Tensor, input_size: Sequence[int], *sampling: Any) -> Tensor:
+    _check.ndim("interpolate_adjoint", "grad", grad, 4, "[N, C, Ho, Wo]")
+    return _empty(grad, (*grad.shape[:2], *input_size))
+
+
+# ---- registration ---------------------------------------------------------------------------------------
+
+
+def _register_autocast(op: Any, device: str, lowers: bool) -> None:
+    key = getattr(torch.DispatchKey, f"Autocast{device.upper()}")
+    keys = torch._C.DispatchKeySet(key)
+
+    def kernel(*args: Any) -> Tensor:
+        if lowers:
+            dtype = torch.get_autocast_dtype(device)
+            args = tuple(
+                a.to(dtype)
+                if isinstance(a, Tensor) and a.is_floating_point() and a.dtype != torch.float64
+                else a
+                for a in args
+            )
+        with torch._C._ExcludeDispatchKeyGuard(keys):  # inside, nothing else may change the dtype
+            return op(*args)
+
+    _LIBRARY.impl(op._opname, kernel, key.name)
+
+
+def _register(
+    op: Any,
+    fake: Callable[..., Tensor],
+    setup: Callable[..., None],
+    backward: Callable[..., tuple[Any, ...]],
+    vmap: Callable[..., tuple[Tensor, int]],
+    lowers: bool,
+) -> None:
+    name = op.name()
+    torch.library.register_fake(name, fake, lib=_LIBRARY)
+    torch.library.register_autograd(name, backward, setup_context=setup, lib=_LIBRARY)
+    torch.library.register_vmap(name, vmap, lib=_LIBRARY)
+    for device in ("cpu", "cuda"):
+        _register_autocast(op, device, lowers)
+
+    # register_autograd's formula is refused inside torch.func.grad (torch 2.13); the same rules as an
+    # autograd.Function are not, so a transform's front end is given that one.
+    rules = {"forward": op.__call__, "setup_context": setup, "backward": backward, "vmap": vmap}
+    function: Any = type(
+        op._opname, (torch.autograd.Function,), {k: staticmethod(v) for k, v in rules.items()}
+    )
+    defaults = tuple(argument.default_value for argument in op._schema.arguments)
+
+    def transformed(*args: Any) -> Tensor:
+        return function.apply(*args, *defaults[len(args) :])
+
+    _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
+
+
+_register(_CONV2D, _conv2d_fake, _bilinear_setup, _conv2d_backward, _conv2d_vmap, True)
+_register(
+    _CONV2D_ADJOINT_INPUT,
+    _conv2d_adjoint_input_fake,
+    _bilinear_setup,
+    _conv2d_adjoint_input_backward,
+    _conv2d_adjoint_input_vmap,
+    True,
+)
+_register(
+    _CONV2D_ADJOINT_WEIGHT,
+    _conv2d_adjoint_weight_fake,
+    _bilinear_setup,
+    _conv2d_adjoint_weight_backward,
+    _conv2d_adjoint_weight_vmap,
+    True,
+)
+_register(
+    _INTERPOLATE, _interpolate_fake, _resize_setup, _interpolate_backward, _resize_vmap(_INTERPOLATE), False
+)
+_register(
+    _INTERPOLATE_ADJOINT,
+    _interpolate_adjoint_fake,
+    _resize_setup,
+    _interpolate_adjoint_backward,
+    _resize_vmap(_INTERPOLATE_ADJOINT),
+    False,
+)
+
+
+# ---- what a public call with torch tensors becomes ------------------------------------------------------
+#
+# The dispatcher's own words for an argument of a wrong type would hide the operator's: so types are checked
+# here, and values where the operator checks them. The dispatcher makes a pair of an integer on its own.
+
+
+def _steps(op: str, argument: str, value: Any) -> Any:
+    return value if type(value) is int else _check.pair(op, argument, value, 1)
+
+
+def _size(op: str, argument: str, value: Any) -> Sequence[int]:
+    """A size in pixels, whose numbers may be symbolic."""
+    if type(value) in (int, torch.SymInt):
+        return (value, value)
+    if isinstance(value, tuple | list) and len(value) == 2:
+        first, second = value
+        if type(first) in (int, torch.SymInt) and type(second) in (int, torch.SymInt):
+            return value
+    return _check.pair(op, argument, value, -(2**31))
+
+
+def _geometry(
+    op: str, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
+    stride, dilation = _steps(op, "stride", stride), _steps(op, "dilation", dilation)
+    if type(padding) is not int:
+        pairs = _check.pair(op, "stride", stride, 1), _check.pair(op, "dilation", dilation, 1)
+        padding = conv.padding_of(op, padding, kernel_size, *pairs)
+    if type(groups) is not int:
+        groups = _check.integer(op, "groups", groups, 1)
+    return stride, padding, dilation, groups
+
+
+def _kernel_size(op: str, weight: Tensor) -> Sequence[int]:
+    _check.ndim(op, "weight", weight, 4, "[Cout, C / groups, kh, kw]")
+    return weight.shape[2:]
+
+
+def _sampling(op: str, scale_factor: Any, mode: Any, align_corners: Any, antialias: Any) -> Any:
+    if scale_factor is not None:
+        pair = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor, scale_factor)
+        if len(pair) != 2 or isinstance(pair, str):
+            _check.fail(op, "scale_factor", "be a number or a pair of numbers", repr(scale_factor))
+        scale_factor = tuple(_check.real(op, "scale_factor", factor, positive=True) for factor in pair)
+    _check.choice(op, "mode", mode, tuple(resize.TAPS))
+    if align_corners is not None:
+        _check.flag(op, "align_corners", align_corners)
+    return scale_factor, mode, align_corners, _check.flag(op, "antialias", antialias)
+
+
+def _conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    geometry = _geometry("conv2d", _kernel_size("conv2d", weight), stride, padding, dilation, groups)
+    return _CONV2D(x, weight, bias, *geometry)
+
+
+def _conv2d_adjoint_input(
+    grad: Tensor,
+    weight: Tensor,
+    input_size: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    op = "conv2d_adjoint_input"
+    geometry = _geometry(op, _kernel_size(op, weight), stride, padding, dilation, groups)
+    return _CONV2D_ADJOINT_INPUT(grad, weight, _size(op, "input_size", input_size), *geometry)
+
+
+def _conv2d_adjoint_weight(
+    grad: Tensor,
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    op = "conv2d_adjoint_weight"
+    size = _size(op, "kernel_size", kernel_size)
+    return _CONV2D_ADJOINT_WEIGHT(grad, x, size, *_geometry(op, size, stride, padding, dilation, groups))
+
+
+def _interpolate(
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    op = "interpolate"
+    size = None if size is None else _size(op, "size", size)
+    return _INTERPOLATE(x, size, *_sampling(op, scale_factor, mode, align_corners, antialias))
+
+
+def _interpolate_adjoint(
+    grad: Tensor,
+    input_size: Any,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    op = "interpolate_adjoint"
+    sampling = _sampling(op, scale_factor, mode, align_corners, antialias)
+    return _INTERPOLATE_ADJOINT(grad, _size(op, "input_size", input_size), *sampling)
+
+
+OPERATORS: dict[str, Callable[..., Tensor]] = {
+    "conv2d": _conv2d,
+    "conv2d_adjoint_input": _conv2d_adjoint_input,
+    "conv2d_adjoint_weight": _conv2d_adjoint_weight,
+    "interpolate": _interpolate,
+    "interpolate_adjoint": _interpolate_adjoint,
+}

@@ -1,0 +1,292 @@
+"""The bench runner on tiny CPU entries: compare before timing, keep what was found, make the table. No timing decides."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import bench_assignment, bench_boxes, bench_conv, bench_resize, peers, table, timing
+from bench.entry import NOT_INSTALLED, Entry, Errors, Results, Work, dense_errors, file_name, run
+
+BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes)
+VALUES = np.linspace(1.0, 2.0, 64)
+
+
+def entry(ours: Callable[[], Any], peer: Any = NOT_INSTALLED, **fields: Any) -> Entry:
+    work = Work(ours=ours, errors=functools.partial(dense_errors, 2 * VALUES), peers={"peer": peer})
+    whole = {
+        "name": "double 64 float64 cpu",
+        "family": "double",
+        "shape": "64",
+        "device": "cpu",
+        "dtype": "float64",
+        "bytes": 1024,
+        "flops": 64,
+        "setup": lambda: work,
+        "priority": 0,
+    }
+    return Entry(**whole | fields)
+
+
+class Counted:
+    """A call that counts how often it was made."""
+
+    def __init__(self, result: np.ndarray) -> None:
+        self.result = result
+        self.calls = 0
+
+    def __call__(self) -> np.ndarray:
+        self.calls += 1
+        return self.result
+
+
+def test_right_results_are_timed_in_turns() -> None:
+    ours, peer = Counted(2 * VALUES), Counted(VALUES + VALUES)
+    outcome = run(entry(ours, peer), seconds=0.01)
+    assert outcome["status"] == "ok"
+    assert set(outcome["times"]) == {"ours", "peer"}
+    assert set(outcome["times"]["ours"]) >= {"median", "p20", "p80", "rounds"}
+    assert outcome["errors"] == {"ours": [0.0, 0.0], "peer": [0.0, 0.0]}
+    assert ours.calls > 3 and peer.calls > 3
+
+
+def test_wrong_result_is_not_timed() -> None:
+    ours, peer = Counted(2 * VALUES + 1e-6), Counted(2 * VALUES)
+    outcome = run(entry(ours, peer), seconds=0.01)
+    assert (outcome["status"], outcome["times"]) == ("wrong", {})
+    assert (ours.calls, peer.calls) == (1, 0)
+    assert outcome["absent"]["ours"].startswith("wrong by")
+
+
+def test_wrong_peer_is_not_timed() -> None:
+    peer = Counted(3 * VALUES)
+    outcome = run(entry(Counted(2 * VALUES), peer), seconds=0.01)
+    assert (outcome["status"], set(outcome["times"]), peer.calls) == ("ok", {"ours"}, 1)
+    assert "wrong" in outcome["absent"]["peer"]
+
+
+@pytest.mark.parametrize("bad", [VALUES[:3], np.full(64, np.nan)])
+def test_shape_and_nan_are_wrong(bad: np.ndarray) -> None:
+    assert run(entry(Counted(bad)), seconds=0.01)["status"] == "wrong"
+
+
+def test_failures_are_kept_as_failures() -> None:
+    def broken() -> Any:
+        raise MemoryError("too large")
+
+    assert run(entry(broken), seconds=0.01)["absent"]["ours"] == "MemoryError: too large"
+    outcome = run(entry(Counted(2 * VALUES), broken), seconds=0.01)
+    assert (outcome["status"], outcome["absent"]) == ("ok", {"peer": "MemoryError: too large"})
+    assert run(entry(Counted(VALUES), setup=broken))["status"] == "failed"
+
+
+def test_missing_peer_is_named() -> None:
+    assert run(entry(Counted(2 * VALUES)), seconds=0.01)["absent"] == {"peer": NOT_INSTALLED}
+    assert peers.need("a_module_that_nobody_has", lambda m: m) == NOT_INSTALLED
+
+
+class FakeBenchmark:
+    """What of pytest-benchmark's fixture is used; the fixture itself is skipped in tests."""
+
+    def pedantic(
+        self, target: Callable[[], None], setup: Callable[[], None], rounds: int, iterations: int
+    ) -> None:
+        assert iterations == 1
+        for _ in range(rounds):
+            setup()
+            target()
+        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[1.0] * rounds))
+
+
+def test_pytest_benchmark_times_ours_and_peers_take_turns() -> None:
+    benchmark = FakeBenchmark()
+    order: list[str] = []
+    calls = {"ours": lambda: order.append("ours"), "peer": lambda: order.append("peer")}
+    samples = timing.cpu_times(calls, 0.005, benchmark)
+    assert len(samples["ours"]) == len(samples["peer"]) >= 3
+    turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
+    assert turns[-4:] in (["peer", "ours"] * 2, ["ours", "peer"] * 2)
+
+
+def test_summary_is_median_and_percentiles() -> None:
+    assert timing.summary([1.0, 2.0, 3.0, 4.0, 100.0]) == pytest.approx(
+        {"median": 3.0, "p20": 1.8, "p80": 23.2, "rounds": 5}
+    )
+
+
+def test_errors_are_relative() -> None:
+    found = dense_errors(np.array([3.0, 4.0]), np.array([3.0, 4.5]))
+    assert found == pytest.approx(Errors(0.1, 0.125))
+
+
+def test_matching_errors_see_repeated_columns_and_misstated_totals() -> None:
+    cost = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    rows, right = np.array([[0, 1]]), np.array([[1, 0]])
+    best = np.array([5.0])
+    errors = bench_assignment.matching_errors
+    assert errors(cost, best, (rows, right, best)) == Errors(0.0, 0.0)
+    assert errors(cost, best, (rows, rows, None)).largest == pytest.approx(0.2)
+    assert errors(cost, best, (rows, right, np.array([6.0]))).largest == pytest.approx(0.2)
+    assert errors(cost, best, (rows, np.zeros_like(rows), best)).largest == float("inf")
+
+
+# ---- the entries ----------------------------------------------------------------------------------------
+
+
+def test_names_are_unique_and_every_entry_counts_its_bytes() -> None:
+    entries = [e for module in BENCHES for e in module.ENTRIES]
+    assert len({e.name for e in entries}) == len(entries)
+    assert all(e.bytes > 0 and e.device in {"cpu", "cuda"} for e in entries)
+    assert {e.device for e in entries if e.priority == 0} == {"cpu", "cuda"}
+
+
+def test_roofline_of_a_known_shape() -> None:
+    (d1,) = [
+        e for e in bench_conv.ENTRIES if e.name == "conv2d forward D1 batch 8 bfloat16 channels_last cuda"
+    ]
+    assert d1.flops == pytest.approx(39.9e9, rel=1e-2)
+    assert d1.bytes == pytest.approx(35.8e6, rel=1e-2)
+
+
+@pytest.mark.parametrize("operation", bench_conv.OPERATIONS)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_conv_entry_runs(operation: str, groups: int) -> None:
+    shape = bench_conv.Shape("tiny", 4, 4, 7, 3, 2, groups)
+    outcome = run(bench_conv._entry("tiny", shape, 2, "float32", "NCHW", operation, "cpu"), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert {"torch NCHW", "torch channels_last", "ours on NumPy arrays"} <= set(outcome["times"])
+
+
+@pytest.mark.parametrize("operation", ["forward", "adjoint"])
+def test_resize_entry_runs(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_resize.SHAPES, "tiny", bench_resize.Shape("tiny", 3, 5, 11))
+    outcome = run(bench_resize._entry("tiny", 2, "float32", "NCHW", operation, "cpu"), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    if operation == "forward":
+        assert {"scipy.ndimage.zoom", "skimage resize"} <= {*outcome["times"], *outcome["absent"]}
+        assert not any("wrong" in why for why in outcome["absent"].values()), outcome["absent"]
+
+
+def test_box_entry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_boxes.SHAPES, "tiny", (2, 5, 3))
+    outcome = run(bench_boxes._entry("tiny", "cpu"), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert "NumPy, frame by frame" in outcome["times"]
+
+
+def test_assignment_entry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_assignment.SHAPES, "tiny", bench_assignment.Shape(3, 4, 6))
+    outcome = run(bench_assignment._entry("tiny", "cpu"), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert "SciPy loop, 1 thread" in outcome["times"]
+
+
+# ---- what is kept, and the table ------------------------------------------------------------------------
+
+
+def test_results_are_merged_by_entry_and_saved_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    results = Results(path)
+    results.describe({"device": "X", "kind": "cpu"})
+    results.put("b", {"status": "ok"}, "run 1")
+    results.put("a", {"status": "wrong"}, "run 1")
+    again = Results(path)
+    assert again.has("a", "run 1") and not again.has("a", "run 2") and not again.has("a", "")
+    again.put("a", {"status": "ok"}, "run 2")
+    kept = json.loads(path.read_text())
+    assert [*kept["entries"]] == ["a", "b"]
+    assert kept["entries"]["a"] == {"status": "ok", "run": "run 2"}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    assert Results(tmp_path / "new.json", older=path).data["device"] == "X"
+
+
+def test_file_name() -> None:
+    assert file_name("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3.json"
+
+
+def outcome(median: float, **fields: Any) -> dict[str, Any]:
+    return {
+        "family": "f",
+        "shape": "8x8",
+        "device": "cuda",
+        "dtype": "float32",
+        "bytes": 3_000_000,
+        "flops": 0,
+        "priority": 0,
+        "status": "ok",
+        "errors": {},
+        "absent": {"lapx": NOT_INSTALLED},
+        "times": {
+            "ours": {"median": median},
+            "torch": {"median": 2 * median},
+            "slow": {"median": 9 * median},
+        },
+    } | fields
+
+
+DATA = {
+    "device": "Test GPU",
+    "kind": "cuda",
+    "date": "2024-05-06T07:08:09Z",
+    "commit": "abc",
+    "versions": {"torch": "2.0"},
+    "ceilings": {"copy": 3e12, "fp32": 5e13},
+    "entries": {
+        "op one": outcome(2e-6),
+        "op two": outcome(1.0, status="wrong", absent={"ours": "wrong by 1"}),
+    },
+}
+NAMES = {"cuda": ["op one", "op two", "op three"], "cpu": ["op four"]}
+
+
+def test_table_says_what_was_measured_and_what_was_not() -> None:
+    text = table.make([DATA], NAMES)
+    one, two, three = (
+        next(line for line in text.splitlines() if f"op {n}" in line) for n in ("one", "two", "three")
+    )
+    assert (
+        "2 µs | 1.5e+03 GB/s, 50% of copy | torch 4 µs (2.00x) | slow 18 µs (9.00x); lapx: not installed"
+        in one
+    )
+    assert "wrong: not timed" in two and "wrong by 1" in two
+    assert table.NOT_MEASURED in three
+    assert f"CPU: {table.NOT_MEASURED}" in text and "op four" not in text
+    assert "Test GPU" in text and "2024-05-06" in text
+
+
+def test_readme_table_is_idempotent_and_checked(tmp_path: Path) -> None:
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    results.mkdir()
+    (results / "gpu.json").write_text(json.dumps(DATA))
+    (results / "other.json").write_text("{}")
+    readme.write_text(f"# Title\n\n{table.BEGIN}\nold\n{table.END}\n\nThe end.\n")
+    arguments = ["--results", str(results), "--readme", str(readme)]
+    assert table.main([*arguments, "--check"]) == 1
+    assert "old" in readme.read_text()
+    assert table.main(arguments) == 0
+    first = readme.read_text()
+    assert first.startswith("# Title\n\n") and first.endswith("\n\nThe end.\n") and "Test GPU" in first
+    assert table.main(arguments) == 0 and readme.read_text() == first
+    assert table.main([*arguments, "--check"]) == 0
+
+
+@pytest.mark.parametrize("text", ["nothing", f"{table.END} {table.BEGIN}", table.BEGIN])
+def test_readme_without_markers_is_refused(tmp_path: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    assert table.main(["--results", str(tmp_path), "--readme", str(readme)]) == 2
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1.5, "1.5 s"), (2e-3, "2 ms"), (3.14159e-6, "3.14 µs"), (5e-9, "5 ns")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert table.duration(seconds) == said

@@ -1,0 +1,237 @@
+"""Every kernel compiles for every architecture that it declares, and hot kernels spill nothing. Needs no GPU.
+
+For each architecture a few variants of each file are compiled, in which every value of every constant
+occurs; the architectures differ in their variants. CV3GPU_COMPILE=all compiles every variant for every
+architecture.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cv3gpu
+from bench import static_report
+from cv3gpu import _array, _kernel, _report, kernels
+from cv3gpu.errors import KernelCompileError
+
+pytest.importorskip("cuda.bindings.nvrtc")
+
+EVERY_GPU = {"75", "80", "86", "89", "90", "100", "120"}
+CUDA_FILES = [file for file in kernels.files() if file.endswith(".cu")]
+FIELDS = {"formula", "layout", "launch", "cost", "order", "measured", "source", "arch"}
+
+
+@functools.cache
+def _rows(file: str) -> list[_report.Row]:
+    covering = os.environ.get("CV3GPU_COMPILE") != "all"
+    return _report.compile_jobs(_report.plan([file], covering=covering), cache=static_report.cache())
+
+
+@pytest.fixture(params=CUDA_FILES)
+def file(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def rows(file: str) -> list[_report.Row]:
+    return _rows(file)
+
+
+def test_compiles_for_every_architecture_declared(rows: list[_report.Row], file: str) -> None:
+    errors = [row.error for row in rows if row.error]
+    assert not errors, f"{len(errors)} of the variants of {file} fail, first:\n{errors[0]}"
+    assert {row.arch for row in rows} == set(kernels.header(file)["arch"].split())
+    assert {row.kernel for row in rows} == set(_kernel.kernel_names(file))
+
+
+def test_hot_kernels_keep_to_registers(rows: list[_report.Row], file: str) -> None:
+    hot = _report.hot_kernels(file)
+    assert set(hot) <= set(_kernel.kernel_names(file)), f"{file}: hot names kernels that are not there"
+    spilling = [
+        f"{r.kernel} ({r.variant}, sm_{r.arch}): {r.stack} bytes of local memory, "
+        f"{r.spill_stores} + {r.spill_loads} bytes spilled"
+        for r in rows
+        if r.kernel in hot and (r.stack or r.spill_stores or r.spill_loads)
+    ]
+    assert not spilling, f"{file}: {len(spilling)} hot kernels leave the registers:\n" + "\n".join(spilling)
+
+
+def test_kept_table_is_the_compilers_word() -> None:
+    table = static_report.read_table(static_report.TABLE.read_text(encoding="utf-8"))
+    rows = _report.compile_jobs(_report.plan(covering=True), cache=static_report.cache())
+    said = static_report.differences([row for row in rows if not row.error], table)
+    write = "write it anew: python -m bench.static_report --write"
+    assert not said, f"{len(said)} differences; {write}\n" + "\n".join(said[:20])
+
+
+def test_every_operator_has_a_path_on_every_gpu() -> None:
+    """conv.cu, conv_mma.cu and conv_pack.cu are one family: some file of it must be there for each GPU."""
+    stems = {Path(file).stem for file in CUDA_FILES}
+    served: dict[str, set[str]] = {}
+    for file in CUDA_FILES:
+        words = Path(file).stem.split("_")
+        family = next(name for i in range(len(words)) if (name := "_".join(words[: i + 1])) in stems)
+        served.setdefault(family, set()).update(kernels.header(file)["arch"].split())
+    missing = {name: EVERY_GPU - archs for name, archs in served.items() if EVERY_GPU - archs}
+    assert not missing
+
+
+def test_headers_have_every_field(file: str) -> None:
+    assert FIELDS - set(kernels.header(file)) == set()
+
+
+def test_covering_plan_shows_every_value_on_every_architecture(file: str) -> None:
+    jobs = _report.plan([file], covering=True)
+    values = {f"{name}={value}" for constants in kernels.variants(file) for name, value in constants.items()}
+    for arch in kernels.header(file)["arch"].split():
+        assert {word for job in jobs if job.arch == arch for word in job.variant.split()} == values
+
+
+# ---- kernels in Python ----------------------------------------------------------------------------------
+
+
+class Signatures:
+    """Stands in for the CPU runner: learns with which types an operator launches its kernels, and runs none."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[Any, Any], str] = {}
+
+    def numba_kernel(self, function: Callable[..., None]) -> Callable[..., None]:
+        numba = pytest.importorskip("numba")
+
+        def launch(grid: Any, block: Any, values: Sequence[Any], shared_mem: int) -> None:
+            types = tuple(numba.typeof(value) for value in values)
+            self.seen[function, types] = function.__module__.rpartition(".")[2]
+
+        return launch
+
+
+def _launch_python_kernels() -> dict[tuple[Any, Any], str]:
+    """The (function, types) of every numba.cuda kernel that the operators launch on these inputs, by file."""
+    signatures = Signatures()
+    token = _array.host_backend.set(signatures)
+    try:
+        for dtype in ("float32", "float64"):
+            for form, kind in itertools.product(("xyxy", "xywh"), ("iou", "giou", "ioa")):
+                boxes = np.ones((2, 3, 4), dtype)
+                cv3gpu.box_iou(boxes, boxes, format=form, kind=kind)
+            for rows, cols in ((3, 5), (5, 3), (40, 70), (300, 300), (600, 2000)):
+                cv3gpu.linear_sum_assignment(np.ones((1, rows, cols), dtype))
+                sizes = np.array([2])
+                cv3gpu.linear_sum_assignment(np.ones((1, rows, cols), dtype), n_rows=sizes, n_cols=sizes)
+    finally:
+        _array.host_backend.reset(token)
+    return signatures.seen
+
+
+CAPABILITIES = [(7, 5), (8, 0), (9, 0), (12, 0)]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_python_kernels_compile_to_ptx(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to launch a kernel is compiled for one capability; the capabilities share them out."""
+    pytest.importorskip("numba_cuda")
+    from cv3gpu.kernels._cuda import cuda
+    from numba import types
+    from numba.cuda import dispatcher
+
+    # A device function asks which GPU is current: this one.
+    current = SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: current)
+    seen = _launch_python_kernels()
+    assert set(seen.values()) == {"assignment", "boxes"}
+    for function, arguments in list(seen)[CAPABILITIES.index(capability) :: len(CAPABILITIES)]:
+        ptx, _ = cuda.compile_ptx(function, types.void(*arguments), cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        assert ".visible .entry" in ptx
+
+
+# ---- the gate itself ------------------------------------------------------------------------------------
+
+SPILLING = """
+extern "C" __global__ void __launch_bounds__(1024, 2) planted(const float* __restrict__ a, float* b, int n) {
+  float kept[96];
+#pragma unroll
+  for (int i = 0; i < 96; ++i) kept[i] = a[i * n + threadIdx.x];
+  for (int step = 0; step < n; ++step)
+#pragma unroll
+    for (int i = 0; i < 96; ++i) kept[i] = kept[i] * kept[(i * 7 + 1) % 96] + a[step];
+#pragma unroll
+  for (int i = 0; i < 96; ++i) b[i * n + threadIdx.x] = kept[i];
+}
+"""
+
+
+def test_planted_syntax_error_names_file_and_line() -> None:
+    text = '#line 1 "planted.cu"\nextern "C" __global__ void f(float* a) {\n  a[0] = 1.f\n}\n'
+    with pytest.raises(KernelCompileError, match=r"planted\.cu\((2|3)\): error"):
+        _kernel.compile_source(text, "planted.cu", 90)
+
+
+def test_planted_error_is_a_row_of_the_report() -> None:
+    (row,) = _report.compile_jobs([_report.Job("planted.cu", "", "90", "int f( {")])
+    assert "planted.cu" in row.error
+
+
+def test_planted_spill_is_reported(tmp_path: Path) -> None:
+    job = _report.Job("planted.cu", "", "90", SPILLING)
+    (row,) = _report.compile_jobs([job], cache=tmp_path)
+    assert row.kernel == "planted"
+    assert row.threads == 1024
+    assert row.registers <= 32
+    assert row.spill_stores > 0 and row.spill_loads > 0 and row.stack > 0
+    assert row.occupancy == 1.0
+    assert _report.compile_jobs([job], cache=tmp_path) == [row]
+
+
+def test_instruction_mix_sees_local_memory() -> None:
+    if _report.disassembler() is None:
+        pytest.skip("needs the pip package nvidia-cuda-nvdisasm")
+    (row,) = _report.compile_jobs([_report.Job("planted.cu", "", "90", SPILLING)], sass=True)
+    assert row.mix["ldl"] > 0 and row.mix["stl"] > 0 and row.mix["ffma"] >= 96
+
+
+def test_comments_are_no_code() -> None:
+    job = _report.Job("a.cu", "", "90", '#line 1 "a.cu"\nint a; // one\n/* two */ int b;\n')
+    assert job.code == "int a; int b;"
+
+
+@pytest.mark.parametrize(
+    ("arch", "registers", "shared", "threads", "wanted"),
+    [
+        ("90", 32, 0, 256, 1.0),
+        ("90", 255, 0, 256, 0.125),
+        ("75", 64, 0, 1024, 1.0),
+        ("90", 32, 100 << 10, 256, 0.25),
+        ("80", 40, 16384, 256, 0.75),
+        ("999", 32, 0, 256, 0.0),
+        ("90a", 32, 0, 0, 0.0),
+    ],
+)
+def test_occupancy(arch: str, registers: int, shared: int, threads: int, wanted: float) -> None:
+    assert _report.occupancy(arch, registers, shared, threads) == wanted
+
+
+def test_table_round_trip_and_differences() -> None:
+    row = _report.Row("a.cu", "real=float32", "90", "f", registers=40, threads=256)
+    table = static_report.read_table(static_report.to_csv([row]))
+    assert static_report.differences([row], table) == []
+    assert static_report.differences([row._replace(registers=41)], table) == [
+        "f (a.cu real=float32, sm_90): registers 41, table 40"
+    ]
+    other = table._replace(nvrtc="1.0")
+    assert static_report.differences([row._replace(registers=48, stack=8)], other) == []
+    assert len(static_report.differences([row._replace(registers=49)], other)) == 1
+    assert static_report.differences([row._replace(arch="80")], table) == [
+        "f (a.cu real=float32, sm_80): not in the table",
+        "f (a.cu real=float32, sm_90): only in the table",
+    ]
