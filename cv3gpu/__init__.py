@@ -12,11 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .assignment import linear_sum_assignment
-    from .boxes import box_iou
-    from .conv import conv2d, conv2d_adjoint_input, conv2d_adjoint_weight
-    from .resize import interpolate, interpolate_adjoint
+if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
+    from .assignment import Assignment as Assignment
+    from .assignment import linear_sum_assignment as linear_sum_assignment
+    from .boxes import box_iou as box_iou
+    from .conv import conv2d as conv2d
+    from .conv import conv2d_adjoint_input as conv2d_adjoint_input
+    from .conv import conv2d_adjoint_weight as conv2d_adjoint_weight
+    from .resize import interpolate as interpolate
+    from .resize import interpolate_adjoint as interpolate_adjoint
+
+    kernels: Any  # the folder lies elsewhere in a checkout (see _find_kernels)
 
 __version__ = "0.1.0"
 
@@ -36,7 +42,7 @@ _HOME = {
 _MODULES = ("kernels", "mot", "nn", "viz")
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *_NAMES,
     *_MODULES,
 ]

@@ -304,10 +304,12 @@ class Kernel:
                     module = cupy.cuda.function.Module()
                     module.load(_binary(self.text, self.file, _array.compute_capability(like)))
                     function = self._functions[device] = module.get_function(self.name)
-        if shared_mem > self._shared_limit.get(device, 48 << 10):
+        if shared_mem > self._shared_limit.get(device, 0):  # what a kernel gets unasked is 48 KiB less its static arrays
             driver = cupy.cuda.driver
-            driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_mem)
-            self._shared_limit[device] = shared_mem
+            with _loading:
+                most = max(shared_mem, self._shared_limit.get(device, 0))
+                driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)
+                self._shared_limit[device] = most
         return function
 
 

@@ -88,7 +88,8 @@ def padding_of(
         top, bottom, left, right = (_check.integer(op, "padding", p, 0) for p in padding)
         return top, bottom, left, right
     if isinstance(padding, Sequence) and len(padding) != 2:
-        _check.fail(op, "padding", "be an integer, a pair, (top, bottom, left, right), 'same' or 'valid'", repr(padding))
+        wanted = "be an integer, a pair, (top, bottom, left, right), 'same' or 'valid'"
+        _check.fail(op, "padding", wanted, repr(padding))
     rows, cols = _check.pair(op, "padding", padding, 0)
     return rows, rows, cols, cols
 
@@ -215,9 +216,8 @@ def conv2d(
     _check.same_dtype(op, "weight", weight, "x", x)
     count = _check_groups(op, groups, weight.shape[0])
     if weight.shape[1] * count != x.shape[1]:
-        wanted = ["Cout", f"{x.shape[1] / count:g}", "kh", "kw"]
-        _check.shape(op, "weight", weight, wanted, f"x {tuple(x.shape)} in {count} groups")
-        _check.fail(op, "weight", f"have shape [{', '.join(wanted)}] to match x {tuple(x.shape)}", tuple(weight.shape))
+        wanted = f"have shape [Cout, {x.shape[1] / count:g}, kh, kw] to match x {tuple(x.shape)}"
+        _check.fail(op, "weight", wanted, tuple(weight.shape))
     if bias is not None:
         _check.same_dtype(op, "bias", bias, "x", x)
         _check.shape(op, "bias", bias, [weight.shape[0]])
@@ -245,7 +245,7 @@ def conv2d_adjoint_input(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Any:
-    r"""Transpose of :func:`conv2d` as a map of x: ``⟨conv2d(x, w), g⟩ = ⟨x, conv2d_adjoint_input(g, w)⟩``.
+    r"""The transpose of :func:`conv2d` as a map of x: ⟨conv2d(x, w), g⟩ = ⟨x, conv2d_adjoint_input(g, w)⟩.
 
     .. math:: \bar x[n,c,h,w] = \sum_{o,r,s : h = p s_h - p_h + r d_h, w = q s_w - p_w + s d_w} w[o,c,r,s]\, g[n,o,p,q]
 
@@ -304,7 +304,7 @@ def conv2d_adjoint_weight(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Any:
-    r"""Transpose of :func:`conv2d` as a map of the weight: ``⟨conv2d(x, w), g⟩ = ⟨w, conv2d_adjoint_weight(g, x)⟩``.
+    r"""The transpose of :func:`conv2d` as a map of its weight: ⟨conv2d(x, w), g⟩ = ⟨w, conv2d_adjoint_weight(g, x)⟩.
 
     .. math:: \bar w[o,c,r,s] = \sum_{n,p,q} g[n,o,p,q] \; x[n, c, p s_h - p_h + r d_h, q s_w - p_w + s d_w]
 
@@ -371,7 +371,7 @@ def _torch_padding(x: Any, geometry: Geometry) -> tuple[Any, list[int]]:
 
 
 def _torch_forward(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: str) -> Any:
-    """torch's own CPU kernels; 16-bit inputs in float32, as not every processor sums them so."""
+    """The CPU kernels of torch itself; 16-bit inputs in float32, as not every processor sums them so."""
     torch = sys.modules["torch"]
     dtype = x.dtype
     if dtype_name(x) in SIXTEEN_BIT:
@@ -458,7 +458,8 @@ def _numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g
     taps = weight.reshape(g, out // g, weight.shape[1], *geometry.kernel)
     for r, s, (rows, cols), (in_rows, in_cols) in _taps(geometry):
         part = _grouped(x[:, :, in_rows, in_cols], g)
-        y[:, :, rows, cols] += _product(taps[..., r, s], part).reshape(n, out, rows.stop - rows.start, -1)
+        target = y[:, :, rows, cols]
+        target += _product(taps[..., r, s], part).reshape(target.shape)
     return y
 
 
@@ -469,7 +470,8 @@ def _numpy_adjoint_input(grad: np.ndarray, weight: np.ndarray, geometry: Geometr
     taps = weight.reshape(g, out // g, weight.shape[1], *geometry.kernel).swapaxes(1, 2)
     for r, s, (rows, cols), (in_rows, in_cols) in _taps(geometry):
         part = _grouped(grad[:, :, rows, cols], g)
-        x[:, :, in_rows, in_cols] += _product(taps[..., r, s], part).reshape(n, x.shape[1], rows.stop - rows.start, -1)
+        target = x[:, :, in_rows, in_cols]
+        target += _product(taps[..., r, s], part).reshape(target.shape)
     return x
 
 
@@ -607,7 +609,7 @@ def _depthwise(source: Any, weight: Any, bias: Any, result: Any, geometry: Geome
     weight = contiguous(weight)
     shared = geometry.taps * 128 * (8 if real == "float64" else 4)
     columns = row_groups * blocks(cols, 8)
-    if last and shared <= 48 << 10 and columns <= MAX_GRID_YZ and pointer(source).address % 16 == 0:
+    if last and shared <= 48 << 10 and columns <= MAX_GRID_YZ and pointer(source).address % (4 * source.itemsize) == 0:
         kernel("conv_depthwise.cu", "depthwise_channels", **constants)(
             (blocks(channels, 128), columns, min(images, MAX_GRID_YZ)), (32, 8),
             source, weight, bias, result, images, channels, source_rows, source_cols, rows, cols,

@@ -54,7 +54,7 @@ def draw(case: Case, dtype: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def reference(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """torch's convolution in float64, the padding done beforehand."""
+    """The convolution of torch in float64, the padding done beforehand."""
     top, bottom, left, right = case.borders()
     padded = torch.nn.functional.pad(torch.from_numpy(x), (left, right, top, bottom))
     b = None if bias is None else torch.from_numpy(bias)
@@ -322,9 +322,9 @@ FORWARD_REFUSALS = [
     (lambda: cv3gpu.conv2d(X, W.astype(np.float64), groups=2), TypeError, r"weight must have the dtype of x \(float32\), got float64"),
     (lambda: cv3gpu.conv2d(X, W, np.ones(6), groups=2), TypeError, r"bias must have the dtype of x \(float32\), got float64"),
     (lambda: cv3gpu.conv2d(X[0], W), ValueError, r"x must have shape \[N, C, H, W\], got \(4, 6, 5\)"),
-    (lambda: cv3gpu.conv2d(np.float32(1).reshape(()), W), ValueError, r"x must have shape \[N, C, H, W\], got \(\)"),
+    (lambda: cv3gpu.conv2d(np.array(1, np.float32), W), ValueError, r"x must have shape \[N, C, H, W\], got \(\)"),
     (lambda: cv3gpu.conv2d(X, W[0]), ValueError, r"weight must have shape \[Cout, C / groups, kh, kw\], got \(2, 3, 3\)"),
-    (lambda: cv3gpu.conv2d(X, W), ValueError, r"weight must have shape \[Cout, 4, kh, kw\], got \(6, 2, 3, 3\)"),
+    (lambda: cv3gpu.conv2d(X, W), ValueError, r"weight must have shape \[Cout, 4, kh, kw\] to match x \(2, 4, 6, 5\), got \(6, 2, 3, 3\)"),
     (lambda: cv3gpu.conv2d(X, W[:, :, :0]), ValueError, r"weight must have no empty dimension, got \(6, 2, 0, 3\)"),
     (lambda: cv3gpu.conv2d(X, W, np.ones(5, np.float32), groups=2), ValueError, r"bias must have shape \[6\], got \(5,\)"),
     (lambda: cv3gpu.conv2d(X, W, groups=4), ValueError, r"groups must divide Cout \(6\), got 4"),

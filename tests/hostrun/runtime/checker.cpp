@@ -1,8 +1,9 @@
 // Finds out-of-bounds and misaligned accesses, reads of unwritten shared memory and data races.
 //
-// Every few bytes of a buffer have a cell that remembers their last writer and their readers. Two
-// accesses race unless a barrier, __syncwarp or mbarrier lies between them; between blocks, unless
-// the first block has fenced after its access and the second one has done an atomic since.
+// Every few bytes of a buffer have a cell that remembers their last plain write and, since then,
+// everyone who has read or atomically updated them, as far as nothing orders them before each other.
+// Two accesses race unless a barrier, __syncwarp or mbarrier lies between them; between blocks,
+// unless the first block has fenced after its access and the second one has done an atomic since.
 #include "checker.h"
 
 #include <stdio.h>
@@ -17,12 +18,20 @@
 
 namespace {
 
+// Lanes of one warp that have made the same access between two synchronisations of their warp.
+struct Group {
+  uint32_t warp;  // counts from 1 over all blocks, 0: nobody
+  uint32_t time, place;
+  uint32_t lanes;
+  uint32_t kind;
+  uint32_t next;  // an index into `more_groups`, 0: the last one
+};
+
 struct Cell {
   uint32_t writer, write_time, write_place;  // threads count from 1, 0: nobody
-  uint32_t reader, read_time, read_place;
-  uint32_t reader_warps;  // all warps that have read since the last barrier of the block
-  bool atomic_write, atomic_read;
-  bool in_flight;  // the target of a copy that nobody has waited for
+  Group group;         // accesses since the plain write, except plain writes
+  bool atomic_writes;  // some of the groups may be of atomic writes
+  bool in_flight;      // the target of a copy that nobody has waited for
 };
 
 struct Range {
@@ -60,14 +69,32 @@ uint32_t block_time;  // everybody in the block
 uint32_t warp_sees[MAX_WARPS][MAX_WARPS];
 uint32_t lane_sees[MAX_WARPS][WARP][WARP];
 std::vector<uint32_t> fence_time, atomic_time;  // of each block
+// An access bears the time of its warp's last synchronisation, so that lanes can share a group.
+uint32_t warp_time[MAX_WARPS];
+bool part_syncs[MAX_WARPS];  // lane_sees says something about this warp
+
+std::vector<Group> more_groups(1);
+uint32_t free_group;
 
 Access* trace;
 size_t trace_room, trace_used;
 unsigned trace_blocks;
 
 uint32_t my_id() { return block_rank * launch.threads + current->rank + 1; }
+uint32_t my_warp() { return block_rank * MAX_WARPS + current->warp + 1; }
+uint32_t my_time() { return warp_time[current->warp]; }
 unsigned block_of(uint32_t thread) { return (thread - 1) / launch.threads; }
 unsigned rank_of(uint32_t thread) { return (thread - 1) % launch.threads; }
+
+// All warps have synchronised as far as their accesses' times go.
+void advance_all_warps() { std::fill(warp_time, warp_time + MAX_WARPS, now); }
+
+// Blocks run one after the other, so this is final once the earlier block has ended.
+bool fenced(unsigned block, uint32_t time) { return fence_time[block] > time; }
+
+bool block_ordered(unsigned block, uint32_t time) {
+  return fenced(block, time) && atomic_time[block_rank] > fence_time[block];
+}
 
 bool warp_ordered(unsigned warp, uint32_t time) {
   return block_time > time || warp_sees[current->warp][warp] > time;
@@ -75,8 +102,7 @@ bool warp_ordered(unsigned warp, uint32_t time) {
 
 bool ordered(uint32_t thread, uint32_t time) {
   unsigned block = block_of(thread);
-  if (block != block_rank)
-    return fence_time[block] > time && atomic_time[block_rank] > fence_time[block];
+  if (block != block_rank) return block_ordered(block, time);
   unsigned rank = rank_of(thread);
   if (rank == current->rank) return true;
   unsigned warp = rank / WARP;
@@ -84,15 +110,56 @@ bool ordered(uint32_t thread, uint32_t time) {
   return warp == current->warp && lane_sees[warp][current->lane][rank % WARP] > time;
 }
 
-// A warp of this block that has read the cell and that nothing orders before us, or -1.
-int unordered_reader_warp(const Cell& cell) {
-  if (block_of(cell.reader) != block_rank) return -1;
-  unsigned others = cell.reader_warps & ~(1u << (rank_of(cell.reader) / WARP));
-  for (; others; others &= others - 1) {
-    auto warp = (unsigned)__builtin_ctz(others);
-    if (!warp_ordered(warp, cell.read_time)) return (int)warp;
+unsigned block_of(const Group& group) { return (group.warp - 1) / MAX_WARPS; }
+
+// The lanes of a group whose access nothing orders before what the current thread does.
+uint32_t unordered_lanes(const Group& group) {
+  unsigned block = block_of(group), warp = (group.warp - 1) % MAX_WARPS;
+  if (block != block_rank) return block_ordered(block, group.time) ? 0 : group.lanes;
+  if (warp_ordered(warp, group.time)) return 0;
+  if (warp != current->warp) return group.lanes;
+  uint32_t lanes = group.lanes & ~(1u << current->lane);
+  if (!part_syncs[warp]) return lanes;
+  const uint32_t* sees = lane_sees[warp][current->lane];
+  for (uint32_t rest = lanes; rest; rest &= rest - 1)
+    if (sees[__builtin_ctz(rest)] > group.time) lanes &= ~(rest & -rest);
+  return lanes;
+}
+
+Group* next_group(const Group& group) {
+  return group.next ? &more_groups[group.next] : nullptr;
+}
+
+uint32_t new_group(Group group) {
+  uint32_t index = free_group;
+  if (!index) {
+    more_groups.push_back(group);
+    return (uint32_t)more_groups.size() - 1;
   }
-  return -1;
+  free_group = more_groups[index].next;
+  more_groups[index] = group;
+  return index;
+}
+
+void drop_group(uint32_t index) {
+  more_groups[index].next = free_group;
+  free_group = index;
+}
+
+void drop_groups(Cell& cell) {
+  for (uint32_t index = cell.group.next; index;) {
+    uint32_t next = more_groups[index].next;
+    drop_group(index);
+    index = next;
+  }
+  cell.group = Group{};
+}
+
+uint32_t copied_groups(uint32_t index) {
+  if (!index) return 0;
+  Group copy = more_groups[index];
+  copy.next = copied_groups(copy.next);
+  return new_group(copy);
 }
 
 std::string thread_text(uint32_t thread) {
@@ -100,8 +167,9 @@ std::string thread_text(uint32_t thread) {
          std::to_string(rank_of(thread));
 }
 
-std::string warp_text(int warp) {
-  return "block " + std::to_string(block_rank) + " warp " + std::to_string(warp);
+std::string thread_text(const Group& group, uint32_t lanes) {
+  unsigned rank = (group.warp - 1) % MAX_WARPS * WARP + (unsigned)__builtin_ctz(lanes);
+  return thread_text(block_of(group) * launch.threads + rank + 1);
 }
 
 const char* verb(AccessKind kind) {
@@ -116,6 +184,9 @@ const char* verb(AccessKind kind) {
       return "atomic or volatile write";
   }
 }
+
+bool writes(AccessKind kind) { return kind == PLAIN_WRITE || kind == ATOMIC_WRITE; }
+bool atomic(AccessKind kind) { return kind == ATOMIC_READ || kind == ATOMIC_WRITE; }
 
 bool first_report(uint32_t place, uint32_t earlier_place) {
   return reported_pairs.insert((uint64_t)place << 32 | earlier_place).second;
@@ -132,8 +203,6 @@ void report_race(const Range& range, size_t byte, AccessKind kind, uint32_t plac
 // True when a fault was reported: one report for an access is enough.
 bool check_cell(const Range& range, size_t byte, const Cell& cell, AccessKind kind,
                 uint32_t place) {
-  bool writes = kind == PLAIN_WRITE || kind == ATOMIC_WRITE;
-  bool atomic = kind == ATOMIC_READ || kind == ATOMIC_WRITE;
   if (cell.in_flight) {
     if (!first_report(place, cell.write_place)) return true;
     report(FAULT, "%s of %s byte %zu by %s at %s while the copy that %s issued at %s is in flight",
@@ -142,20 +211,21 @@ bool check_cell(const Range& range, size_t byte, const Cell& cell, AccessKind ki
            place_text(cell.write_place).c_str());
     return true;
   }
-  if (cell.writer && !(atomic && cell.atomic_write) && !ordered(cell.writer, cell.write_time)) {
+  if (cell.writer && !ordered(cell.writer, cell.write_time)) {
     report_race(range, byte, kind, place, "write", thread_text(cell.writer), cell.write_place);
     return true;
   }
-  if (writes && cell.reader && !(atomic && cell.atomic_read)) {
-    int warp = unordered_reader_warp(cell);
-    bool races = !ordered(cell.reader, cell.read_time);
-    if (races || warp >= 0) {
-      std::string who = races ? thread_text(cell.reader) : warp_text(warp);
-      report_race(range, byte, kind, place, "read", who, cell.read_place);
-      return true;
-    }
+  bool looks = cell.group.warp && (writes(kind) || cell.atomic_writes);
+  for (const Group* group = looks ? &cell.group : nullptr; group; group = next_group(*group)) {
+    auto earlier = (AccessKind)group->kind;
+    if (!(writes(kind) || writes(earlier)) || (atomic(kind) && atomic(earlier))) continue;
+    uint32_t lanes = unordered_lanes(*group);
+    if (!lanes) continue;
+    report_race(range, byte, kind, place, writes(earlier) ? "write" : "read",
+                thread_text(*group, lanes), group->place);
+    return true;
   }
-  if (!writes && range.flags & RANGE_SHARED && !cell.writer) {
+  if (!writes(kind) && range.flags & RANGE_SHARED && !cell.writer && !cell.atomic_writes) {
     if (!first_report(place, NOWHERE)) return true;
     report(FAULT, "read of uninitialised %s byte %zu by %s at %s", range.name.c_str(), byte,
            thread_text(my_id()).c_str(), place_text(place).c_str());
@@ -164,30 +234,60 @@ bool check_cell(const Range& range, size_t byte, const Cell& cell, AccessKind ki
   return false;
 }
 
-void record_write(Cell& cell, bool atomic, uint32_t place) {
+void record_write(Cell& cell, uint32_t place) {
   cell.writer = my_id();
-  cell.write_time = now;
+  cell.write_time = my_time();
   cell.write_place = place;
-  cell.atomic_write = atomic;
+  cell.atomic_writes = false;
+  if (cell.group.warp) drop_groups(cell);
 }
 
-void record_read(Cell& cell, bool atomic, uint32_t place) {
-  unsigned mine = 1u << current->warp;
-  bool known = cell.reader && ordered(cell.reader, cell.read_time);
-  if (cell.reader && block_of(cell.reader) != block_rank) {
-    if (!known) return;  // the first reader whom nothing orders stands for all
-    cell.reader_warps = 0;
+bool joins(Group& group, AccessKind kind, uint32_t place) {
+  uint32_t mine = 1u << current->lane;
+  bool same = group.warp == my_warp() && group.time == my_time() && group.kind == kind;
+  if (!same || !(group.lanes & mine || group.place == place)) return false;
+  group.lanes |= mine;
+  return true;
+}
+
+// Whether a group need not be remembered beside the current access of this kind: whoever would race
+// with it races with that access, too, or with another block's group that stays.
+bool is_covered(Group& group, AccessKind kind, Group** other_block) {
+  bool stronger = group.kind == ATOMIC_READ || group.kind == kind;
+  if (stronger) group.lanes = unordered_lanes(group);
+  if (!group.lanes) return true;
+  if (block_of(group) == block_rank) return false;
+  Group*& stays = other_block[group.kind];
+  if (!stays) {
+    stays = &group;
+    return false;
   }
-  if (cell.reader && atomic && !cell.atomic_read && !known) {
-    cell.reader_warps |= mine;
-    return;
+  if (fenced(block_of(*stays), stays->time)) {
+    uint32_t next = stays->next;
+    *stays = group;
+    stays->next = next;
   }
-  bool since_barrier = cell.read_time >= block_time;
-  cell.reader_warps = since_barrier ? cell.reader_warps | mine : mine;
-  cell.reader = my_id();
-  cell.read_time = now;
-  cell.read_place = place;
-  cell.atomic_read = atomic;
+  return true;
+}
+
+// Reads and atomic writes.
+void record_access(Cell& cell, AccessKind kind, uint32_t place) {
+  if (kind == ATOMIC_WRITE) cell.atomic_writes = true;
+  for (Group* group = &cell.group; group; group = next_group(*group))
+    if (joins(*group, kind, place)) return;
+  Group* other_block[ATOMIC_WRITE + 1] = {};
+  uint32_t rest = cell.group.warp ? new_group(cell.group) : 0;
+  for (uint32_t* link = &rest; *link;) {
+    uint32_t index = *link;
+    bool covered = is_covered(more_groups[index], kind, other_block);
+    if (covered) {
+      *link = more_groups[index].next;
+      drop_group(index);
+    } else {
+      link = &more_groups[index].next;
+    }
+  }
+  cell.group = {my_warp(), my_time(), place, 1u << current->lane, kind, rest};
 }
 
 // Splits cells so that an access of this many bytes covers whole ones.
@@ -197,7 +297,11 @@ void refine(Range& range, unsigned bytes) {
   if (shift == range.cell_shift) return;
   size_t count = (range.bytes + (1u << shift) - 1) >> shift;
   std::vector<Cell> cells(count);
-  for (size_t i = 0; i < count; ++i) cells[i] = range.cells[i >> (range.cell_shift - shift)];
+  for (size_t i = 0; i < count; ++i) {
+    cells[i] = range.cells[i >> (range.cell_shift - shift)];
+    cells[i].group.next = copied_groups(cells[i].group.next);
+  }
+  for (Cell& cell : range.cells) drop_groups(cell);
   range.cells.swap(cells);
   range.cell_shift = shift;
 }
@@ -325,6 +429,8 @@ void checker_begin_launch(size_t blocks, const Module& module) {
   if (!launch.check) return;
   fence_time.assign(blocks, 0);
   atomic_time.assign(blocks, 0);
+  more_groups.resize(1);
+  free_group = 0;
   for (Range& range : ranges)
     range.cells.assign((range.bytes >> range.cell_shift) + 1, Cell{});
 }
@@ -338,10 +444,15 @@ void checker_begin_block() {
   for (Range& range : ranges) {
     if (!(range.flags & RANGE_SHARED)) continue;
     memset((void*)range.begin, HOST_POISON, range.bytes);
+    for (Cell& cell : range.cells)
+      if (cell.group.next) drop_groups(cell);
     std::fill(range.cells.begin(), range.cells.end(), Cell{});
   }
   if (!launch.check) return;
   block_time = 0;
+  ++now;
+  advance_all_warps();
+  std::fill(part_syncs, part_syncs + MAX_WARPS, false);
   unsigned warps = (launch.threads + WARP - 1) / WARP;
   memset(warp_sees, 0, sizeof warp_sees);
   memset(lane_sees, 0, warps * sizeof lane_sees[0]);
@@ -351,6 +462,7 @@ void checker_sync_block(const bool* warps_present, bool whole_block) {
   ++now;
   if (whole_block) {
     block_time = now;
+    advance_all_warps();
     return;
   }
   uint32_t merged[MAX_WARPS] = {};
@@ -360,17 +472,18 @@ void checker_sync_block(const bool* warps_present, bool whole_block) {
       merged[other] = std::max(merged[other], warp_sees[warp][other]);
   }
   for (unsigned warp = 0; warp < MAX_WARPS; ++warp)
-    if (warps_present[warp]) merged[warp] = now;
+    if (warps_present[warp]) merged[warp] = warp_time[warp] = now;
   for (unsigned warp = 0; warp < MAX_WARPS; ++warp)
     if (warps_present[warp]) std::copy(merged, merged + MAX_WARPS, warp_sees[warp]);
 }
 
 void checker_sync_lanes(unsigned warp, unsigned lanes) {
-  ++now;
+  warp_time[warp] = ++now;
   if (lanes == ~0u) {
     warp_sees[warp][warp] = now;
     return;
   }
+  part_syncs[warp] = true;
   auto& sees = lane_sees[warp];
   uint32_t merged[WARP] = {};
   for (unsigned lane = 0; lane < WARP; ++lane) {
@@ -386,7 +499,7 @@ void checker_sync_lanes(unsigned warp, unsigned lanes) {
 
 void host_release(HostClock* clock) {
   if (!launch.check) return;
-  ++now;
+  warp_time[current->warp] = ++now;
   for (unsigned warp = 0; warp < MAX_WARPS; ++warp) {
     uint32_t seen = std::max(block_time, warp_sees[current->warp][warp]);
     clock->seen[warp] = std::max(clock->seen[warp], seen);
@@ -402,7 +515,9 @@ void host_acquire(const HostClock* clock) {
 }
 
 void host_fence_device() {
-  if (launch.check) fence_time[block_rank] = ++now;
+  if (!launch.check) return;
+  fence_time[block_rank] = ++now;
+  advance_all_warps();
 }
 
 // ---- accesses
@@ -426,21 +541,21 @@ void checker_access(const void* pointer, unsigned bytes, AccessKind kind, uint32
   if (address % bytes)
     report(FATAL, "misaligned %s of %u bytes of %s at %s", verb(kind), bytes, range->name.c_str(),
            place_text(place).c_str());
-  bool writes = kind == PLAIN_WRITE || kind == ATOMIC_WRITE;
-  bool atomic = kind == ATOMIC_READ || kind == ATOMIC_WRITE;
-  if (writes && range->flags & RANGE_READ_ONLY)
+  if (trace) record_trace(address, bytes, kind, place, *range);
+  if (range->flags & RANGE_READ_ONLY) {
+    if (!writes(kind)) return;
     report(FATAL, "write to %s, which the kernel declares const, at %s", range->name.c_str(),
            place_text(place).c_str());
-  if (trace) record_trace(address, bytes, kind, place, *range);
+  }
   refine(*range, bytes);
   for_each_cell(*range, address, bytes, [&](size_t byte, Cell& cell) {
     return !check_cell(*range, byte, cell, kind, place);
   });
   for_each_cell(*range, address, bytes, [&](size_t, Cell& cell) {
-    if (writes)
-      record_write(cell, atomic, place);
+    if (kind == PLAIN_WRITE)
+      record_write(cell, place);
     else
-      record_read(cell, atomic, place);
+      record_access(cell, kind, place);
     return true;
   });
 }
@@ -477,7 +592,7 @@ void host_async_land(void* address, unsigned bytes) {
   Range* range = find_range((uintptr_t)address);
   for_each_cell(*range, (uintptr_t)address, bytes, [](size_t, Cell& cell) {
     cell.in_flight = false;
-    record_write(cell, false, cell.write_place);
+    record_write(cell, cell.write_place);
     return true;
   });
 }
