@@ -12,15 +12,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,7 @@ def stages(out: Path, budget: float) -> list[Stage]:
         *quiet,
         "-k",
         "gpu or cuda",
+        *(("-n", "8") if importlib.util.find_spec("xdist") else ()),  # the host's share of a test is the larger one
         f"--junitxml={out / 'tests.xml'}",
     )
     files = tuple(str(path) for path in sorted((ROOT / "bench").glob("bench_*.py")))
@@ -174,12 +177,22 @@ def last_line(log: Path) -> str:
     return next((line.strip("= ")[:200] for line in reversed(lines) if line.strip("=- ")), "")
 
 
+def _toolkit() -> str | None:
+    """The CUDA toolkit's folder: numba finds libnvvm there where no pip package holds it, and only if it is named."""
+    nvcc = shutil.which("nvcc")
+    folder = Path(nvcc).resolve().parent.parent if nvcc else Path("/usr/local/cuda")
+    return str(folder) if (folder / "nvvm").is_dir() and "CUDA_PATH" not in os.environ else None
+
+
 def run_stage(stage: Stage, out: Path, left: float) -> Ended:
     """Runs a stage within its limit and the time that is left."""
     if left <= 0:
         return Ended(stage.name, "no time left")
     limit = min(stage.limit, left)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **stage.environment}
+    if toolkit := _toolkit():
+        environment.setdefault("CUDA_HOME", toolkit)
+        environment["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(toolkit, "bin"))])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     log = out / stage.log
     started = time.monotonic()
@@ -287,6 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--only must name stages among {', '.join(groups)}, got {', '.join(sorted(unknown))}")
     out = (chosen.out or Path(os.environ.get("OUT") or ROOT / "bench" / "results")).resolve()
     plan = [stage for stage in stages(out, chosen.budget) if stage.group in only]
+    if chosen.only:  # what was asked for alone shares the whole budget
+        plan = [replace(stage, limit=max(stage.limit, chosen.budget / len(plan))) for stage in plan]
     if chosen.dry_run:
         for stage in plan:
             print(f"{stage.name:12} at most {stage.limit:4.0f} s  {' '.join(stage.command)}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .assignment import Assignment as Assignment
     from .assignment import linear_sum_assignment as linear_sum_assignment
     from .boxes import box_iou as box_iou
+    from .boxes import box_iou_vjp as box_iou_vjp
     from .conv import conv2d as conv2d
     from .conv import conv2d_adjoint_input as conv2d_adjoint_input
     from .conv import conv2d_adjoint_weight as conv2d_adjoint_weight
@@ -28,7 +29,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "assignment": ("Assignment", "linear_sum_assignment"),
-    "boxes": ("box_iou",),
+    "boxes": ("box_iou", "box_iou_vjp"),
     "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"),
     "resize": ("interpolate", "interpolate_adjoint"),
     "errors": (

@@ -7,13 +7,13 @@ their arrays arrives.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -91,7 +91,7 @@ def on_gpu(x: Any) -> bool:
 
 def dtype_name(x: Any) -> str:
     """The dtype's name, the same for all three libraries: ``"float32"``, ``"bfloat16"``, ``"int64"`` …"""
-    return str(x.dtype).removeprefix("torch.")
+    return _check.name_of(x.dtype)
 
 
 def strides(x: Any) -> tuple[int, ...]:
@@ -112,6 +112,8 @@ def _dense(shape: Sequence[int], steps: Sequence[int], wanted: Sequence[int]) ->
 
 def memory_format(x: Any) -> str:
     """``"nchw"``, ``"nhwc"`` (torch's channels_last) or ``"strided"`` of a 4-D array; ``"nchw"`` where both fit."""
+    if x.is_contiguous() if family(x) == "torch" else x.flags.c_contiguous:
+        return "nchw"
     shape, steps = tuple(x.shape), strides(x)
     _, c, h, w = shape
     if _dense(shape, steps, (c * h * w, h * w, w, 1)):
@@ -194,23 +196,23 @@ def compute_capability(x: Any) -> int:
     return int(x.device.compute_capability)
 
 
-@contextlib.contextmanager
-def _current_device(x: Any) -> Iterator[None]:
-    if family(x) == "torch" and x.is_cuda:
-        with sys.modules["torch"].cuda.device(x.device):
-            yield
-    elif family(x) == "cupy":
-        with x.device:
-            yield
-    else:
-        yield
+def _current_device(x: Any) -> AbstractContextManager[Any] | None:
+    """What makes the GPU of an array current; None where it lies on the CPU."""
+    kind = family(x)
+    if kind == "torch":
+        return sys.modules["torch"].cuda.device(x.device) if x.is_cuda else None
+    return x.device if kind == "cupy" else None
 
 
-def _refuse_mixed(op: str, arrays: dict[str, Any]) -> None:
+def _refuse_mixed(op: str, arrays: dict[str, Any], families: set[str]) -> None:
+    if families == {"numpy"}:
+        return
+    devices = [x.device for x in arrays.values() if family(x) != "numpy"]
+    if len(families) == 1 and all(device == devices[0] for device in devices):
+        return
     places = {name: (family(x), device_of(x)) for name, x in arrays.items()}
-    if len(set(places.values())) > 1:
-        said = ", ".join(f"{name} is {lib} on {device}" for name, (lib, device) in places.items())
-        raise TypeError(f"{op}: all arrays must be of one library and on one device, got {said}")
+    said = ", ".join(f"{name} is {lib} on {device}" for name, (lib, device) in places.items())
+    raise TypeError(f"{op}: all arrays must be of one library and on one device, got {said}")
 
 
 def _torch_operator(name: str) -> Callable[..., Any] | None:
@@ -234,32 +236,38 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         positions = {name: list(parameters).index(name) for name in names}
         optional = {name for name in names if parameters[name].default is None}
 
-        def arrays_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            found = {}
+        def arrays_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+            """The arrays by name, and their libraries."""
+            found, families = {}, set()
             for name, position in positions.items():
-                x = args[position] if position < len(args) else kwargs.get(name)
+                x: Any = args[position] if position < len(args) else kwargs.get(name)
                 if x is None and (name in optional or (name not in kwargs and position >= len(args))):
                     continue  # left out: fine where optional, and Python's own error otherwise
-                if family(x) is None:
+                kind = family(x)
+                if kind is None:
                     raise TypeError(_check.message(op, name, "be a NumPy, CuPy or torch array", _check.kind(x)))
-                if family(x) == "numpy" and not x.dtype.isnative:
+                if kind == "numpy" and not x.dtype.isnative:
                     raise TypeError(_check.message(op, name, "be in native byte order", x.dtype.str))
                 found[name] = x
-            return found
+                families.add(kind)
+            return found, families
 
         def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-            found = arrays_of(args, kwargs)
+            found, families = arrays_of(args, kwargs)
             if not found:
                 return function(*args, **kwargs)
-            _refuse_mixed(op, found)
-            with _current_device(next(iter(found.values()))):
+            _refuse_mixed(op, found, families)
+            device = _current_device(next(iter(found.values())))
+            if device is None:
+                return function(*args, **kwargs)
+            with device:
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            found = arrays_of(args, kwargs)
-            if any(family(x) == "torch" for x in found.values()):
-                _refuse_mixed(op, found)
+            found, families = arrays_of(args, kwargs)
+            if "torch" in families:
+                _refuse_mixed(op, found, families)
                 registered = _torch_operator(op)
                 if registered is not None:
                     return registered(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -32,20 +33,24 @@ def fail(
     raise error(message(op, argument, requirement, got, advice))
 
 
-def _dtype_name(x: Any) -> str:
-    return str(x.dtype).removeprefix("torch.")
+@functools.lru_cache(maxsize=128)
+def name_of(dtype: Any) -> str:
+    """The name of a dtype of any library: ``"float32"``, ``"bfloat16"``, ``"int64"`` …"""
+    return str(dtype).removeprefix("torch.")
 
 
 def dtype(op: str, argument: str, x: Any, allowed: Sequence[str]) -> None:
     """The array's dtype is one of ``allowed``."""
-    if _dtype_name(x) not in allowed:
-        fail(op, argument, f"have dtype {' or '.join(allowed)}", _dtype_name(x), error=TypeError)
+    name = name_of(x.dtype)
+    if name not in allowed:
+        fail(op, argument, f"have dtype {' or '.join(allowed)}", name, error=TypeError)
 
 
 def same_dtype(op: str, argument: str, x: Any, other: str, y: Any) -> None:
     """The array has the dtype of another argument."""
-    if _dtype_name(x) != _dtype_name(y):
-        fail(op, argument, f"have the dtype of {other} ({_dtype_name(y)})", _dtype_name(x), error=TypeError)
+    if x.dtype != y.dtype:
+        got, wanted = name_of(x.dtype), name_of(y.dtype)
+        fail(op, argument, f"have the dtype of {other} ({wanted})", got, error=TypeError)
 
 
 def ndim(op: str, argument: str, x: Any, n: int, layout: str) -> None:
@@ -64,16 +69,21 @@ def shape(op: str, argument: str, x: Any, wanted: Sequence[int | str], advice: s
 
 def integer(op: str, argument: str, value: Any, minimum: int, maximum: int = 2**31 - 1) -> int:
     """An integer (not a bool) in a range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        fail(op, argument, "be an integer", f"{value!r} ({kind(value)})", error=TypeError)
+    if type(value) is not int:  # asked first, as asking for an abstract class is slow
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            fail(op, argument, "be an integer", f"{value!r} ({kind(value)})", error=TypeError)
+        value = int(value)
     if not minimum <= value <= maximum:
         fail(op, argument, f"be from {minimum} to {maximum}", value)
-    return int(value)
+    return value
 
 
 def pair(op: str, argument: str, value: Any, minimum: int) -> tuple[int, int]:
     """An integer, or a pair of them (rows, columns)."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if type(value) is int:
+        both = integer(op, argument, value, minimum)
+        return both, both
+    if isinstance(value, tuple | list) or (isinstance(value, Sequence) and not isinstance(value, str)):
         if len(value) != 2:
             fail(op, argument, "be an integer or a pair of integers", repr(value))
         return integer(op, argument, value[0], minimum), integer(op, argument, value[1], minimum)

@@ -23,6 +23,7 @@ import re
 import stat
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -304,7 +305,7 @@ class Kernel:
                     module = cupy.cuda.function.Module()
                     module.load(_binary(self.text, self.file, _array.compute_capability(like)))
                     function = self._functions[device] = module.get_function(self.name)
-        if shared_mem > self._shared_limit.get(device, 0):  # what a kernel gets unasked is 48 KiB less its static arrays
+        if shared_mem > self._shared_limit.get(device, 0):  # unasked, a kernel gets 48 KiB less its static arrays
             driver = cupy.cuda.driver
             with _loading:
                 most = max(shared_mem, self._shared_limit.get(device, 0))
@@ -341,6 +342,19 @@ class _CudaView:
         }
 
 
+@functools.lru_cache(maxsize=64)
+def _numba_stream(device: str, pointer: int) -> Any:
+    return importlib.import_module("cv3gpu.kernels._cuda").cuda.external_stream(pointer)
+
+
+@functools.lru_cache(maxsize=256)
+def _configured(compiled: Any, grid: Any, block: Any, stream: Any, shared_mem: int) -> Any:
+    """A launch of numba's, kept, and without its warning that a small grid does not fill the GPU."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Grid size \d+ will likely")
+        return compiled[grid, block, stream, shared_mem]
+
+
 class NumbaKernel:
     """A numba.cuda kernel with the launch call of :class:`Kernel`; arrays must be dense by rows."""
 
@@ -365,9 +379,9 @@ class NumbaKernel:
             with _loading:
                 if self._compiled is None:
                     self._compiled = cuda.jit(self.function)
-        stream = cuda.external_stream(_array.stream_pointer(like))
         views = [cuda.as_cuda_array(_CudaView(a), sync=False) if _array.family(a) else a for a in args]
-        self._compiled[full_grid, _three(block), stream, shared_mem](*views)
+        stream = _numba_stream(_array.device_of(like), _array.stream_pointer(like))
+        _configured(self._compiled, full_grid, _three(block), stream, shared_mem)(*views)
 
 
 @functools.cache

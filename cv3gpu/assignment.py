@@ -83,19 +83,24 @@ def linear_sum_assignment(
         If shapes do not fit, or, on the CPU, if a valid cost is NaN or an infinity of the wrong sign or a
         size is out of range.
 
-    Notes ----- On a GPU nothing is copied to the host, so values are not checked: NaN and the wrong
-    infinity count as forbidden, sizes are cut to their range. Among matchings of equal total, which one
-    is returned is not specified, but is the same on every run; CPU and GPU may differ. Differences of
-    costs must not overflow float64. No gradient.
+    Notes
+    -----
+    On a GPU nothing is copied to the host, so values are not checked: NaN and the wrong infinity count as
+    forbidden, sizes are cut to their range. Among matchings of equal total, which one is returned is not
+    specified, but is the same on every run; CPU and GPU may differ. Differences of costs must not overflow
+    float64. No gradient: the results never require one, ``total`` included; to let it flow, sum the costs
+    of the pairs.
 
     Time is O(min(N, M)² max(N, M)) per problem, in practice far less. The CPU solves parts of the batch
     in threads.
 
-    References ---------- R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for dense and
-    sparse linear assignment problems", Computing 38, 1987. D. F. Crouse, "On implementing 2D rectangular
-    assignment algorithms", IEEE Transactions on Aerospace and Electronic Systems 52(4), 2016. A. L.
-    Dulmage and N. S. Mendelsohn, "Coverings of bipartite graphs", Canadian Journal of Mathematics 10,
-    1958 (problems without a full matching).
+    References
+    ----------
+    R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for dense and sparse linear
+    assignment problems", Computing 38, 1987. D. F. Crouse, "On implementing 2D rectangular assignment
+    algorithms", IEEE Transactions on Aerospace and Electronic Systems 52(4), 2016. A. L. Dulmage and N. S.
+    Mendelsohn, "Coverings of bipartite graphs", Canadian Journal of Mathematics 10, 1958 (problems without
+    a full matching).
 
     Examples
     --------
@@ -112,7 +117,7 @@ def linear_sum_assignment(
     >>> linear_sum_assignment(cost).col_ind
     array([ 1,  0, -1])
     """
-    _check_cost(cost)
+    check_cost(cost)
     maximize = _check.flag(OP, "maximize", maximize)
     lead, n, m = tuple(cost.shape[:-2]), int(cost.shape[-2]), int(cost.shape[-1])
     batch = math.prod(lead)
@@ -136,7 +141,8 @@ _FLOATS = ("float32", "float64")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-def _check_cost(cost: Any) -> None:
+def check_cost(cost: Any) -> None:
+    """Checks the costs; sizes may be symbolic integers of torch."""
     _check.dtype(OP, "cost", cost, (*_FLOATS, *_INTEGERS, "bool"))
     if cost.ndim < 2:
         _check.fail(OP, "cost", "have shape [..., N, M]", tuple(cost.shape))

@@ -82,9 +82,7 @@ def box_iou(a: Any, b: Any, *, format: str = "xyxy", kind: str = "iou") -> Any:
 
 
 @array_op("grad", "a", "b")
-def box_iou_vjp(
-    grad: Any, a: Any, b: Any, *, format: str = "xyxy", kind: str = "iou"
-) -> tuple[Any, Any]:
+def box_iou_vjp(grad: Any, a: Any, b: Any, *, format: str = "xyxy", kind: str = "iou") -> tuple[Any, Any]:
     """Gradient of :func:`box_iou` by its boxes: Σ_j grad[i, j] ∂iou[i, j] / ∂a[i], and the same for b.
 
     Parameters
@@ -143,8 +141,8 @@ def box_iou_vjp(
     if _array.on_gpu(a):
         by_a, by_b = _vjp_gpu(grads, boxes_a, boxes_b, format, kind)
     else:
-        arrays = (_array.as_numpy(x) for x in (grads, boxes_a, boxes_b))
-        by_a, by_b = (_array.from_numpy(values, a) for values in _vjp_cpu(*arrays, format, kind))
+        views = _array.as_numpy(grads), _array.as_numpy(boxes_a), _array.as_numpy(boxes_b)
+        by_a, by_b = (_array.from_numpy(values, a) for values in _vjp_cpu(*views, format, kind))
     return by_a.reshape(tuple(a.shape)), by_b.reshape(tuple(b.shape))
 
 
@@ -220,9 +218,8 @@ def _vjp_cpu(
         pull = _njit.compiled(_area, _quotient, _passed, _by_sides, _add, _sum, _share, _by_edge, _pull)
         one = grad.dtype.type(1)
         rows = np.empty((6, b.shape[1]), b.dtype)
-        pull(
-            np.ascontiguousarray(grad), inward_a, inward_b, kind == "ioa", kind == "giou", one, rows, by_a, by_b
-        )
+        grad = np.require(grad, requirements=["C", "W"])  # what the loops are compiled for
+        pull(grad, inward_a, inward_b, kind == "ioa", kind == "giou", one, rows, by_a, by_b)
     return _by_coordinates(by_a, inward_a, format), _by_coordinates(by_b, inward_b, format)
 
 
@@ -341,13 +338,16 @@ def _add(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _sum(row: np.ndarray) -> Any:
-    """The sum in a fixed tree, each half added to the other; overwrites the row."""
+    """The sum in a fixed order: halves are added to each other, the last few by turns. Overwrites the row."""
     n = row.size
-    while n > 1:
+    while n > 16:
         half = (n + 1) // 2
         _add(row[: n - half], row[half:n])
         n = half
-    return row[0]
+    total = row[0]
+    for j in range(1, n):
+        total += row[j]
+    return total
 
 
 def _pull(

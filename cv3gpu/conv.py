@@ -84,6 +84,9 @@ def padding_of(
             _check.fail(op, "padding", "be a number where stride is not 1", "'same'")
         rows, cols = (d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True))
         return rows // 2, rows - rows // 2, cols // 2, cols - cols // 2
+    if type(padding) is int:
+        rows, cols = _check.pair(op, "padding", padding, 0)
+        return rows, rows, cols, cols
     if isinstance(padding, Sequence) and len(padding) == 4:
         top, bottom, left, right = (_check.integer(op, "padding", p, 0) for p in padding)
         return top, bottom, left, right
@@ -377,7 +380,7 @@ def _torch_forward(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: s
     if dtype_name(x) in SIXTEEN_BIT:
         x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
     padded, padding = _torch_padding(x, geometry)
-    y = torch.ops.aten.convolution(
+    y = torch.convolution(
         padded, weight, bias, geometry.stride, padding, geometry.dilation, False, [0, 0], geometry.groups
     )
     return y.to(dtype).contiguous(memory_format=_torch_format(layout))

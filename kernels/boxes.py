@@ -151,7 +151,7 @@ def make_box_iou_vjp(dtype, format, kind, side):
 
     @cuda.jit(device=True)
     def weights(g, inter, area_a, union, hull):
-        """g times the derivatives by inter, by the own area and by hull; union = both areas - inter."""
+        """Gradients by inter, by the own area and by hull, where union is both areas less inter."""
         if kind == "ioa":
             by_own = -quotient(g * quotient(inter, area_a), area_a) if of_a else zero
             return quotient(g, area_a), by_own, zero

@@ -54,13 +54,16 @@ def test_compiles_for_every_architecture_declared(rows: list[_report.Row], file:
 
 
 def test_hot_kernels_keep_to_registers(rows: list[_report.Row], file: str) -> None:
+    """Nothing spills with the NVRTC of the kept table; another one allocates a little differently."""
+    table = static_report.read_table(static_report.TABLE.read_text(encoding="utf-8"))
+    allowed = 0 if table.nvrtc == static_report.nvrtc_name() else 64
     hot = _report.hot_kernels(file)
     assert set(hot) <= set(_kernel.kernel_names(file)), f"{file}: hot names kernels that are not there"
     spilling = [
         f"{r.kernel} ({r.variant}, sm_{r.arch}): {r.stack} bytes of local memory, "
         f"{r.spill_stores} + {r.spill_loads} bytes spilled"
         for r in rows
-        if r.kernel in hot and (r.stack or r.spill_stores or r.spill_loads)
+        if r.kernel in hot and max(r.stack, r.spill_stores, r.spill_loads) > allowed
     ]
     assert not spilling, f"{file}: {len(spilling)} hot kernels leave the registers:\n" + "\n".join(spilling)
 
@@ -124,6 +127,7 @@ def _launch_python_kernels() -> dict[tuple[Any, Any], str]:
             for form, kind in itertools.product(("xyxy", "xywh"), ("iou", "giou", "ioa")):
                 boxes = np.ones((2, 3, 4), dtype)
                 cv3gpu.box_iou(boxes, boxes, format=form, kind=kind)
+                cv3gpu.box_iou_vjp(np.ones((2, 3, 3), dtype), boxes, boxes, format=form, kind=kind)
             for rows, cols in ((3, 5), (5, 3), (40, 70), (300, 300), (600, 2000)):
                 cv3gpu.linear_sum_assignment(np.ones((1, rows, cols), dtype))
                 sizes = np.array([2])

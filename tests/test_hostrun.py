@@ -450,6 +450,60 @@ def test_the_right_way_passes(name: str) -> None:
         launch(HostBackend("check", order), "faults.cu", name, (1,), (32,), np.zeros(32, np.int32))
 
 
+# Kernels of races.cu, and how many threads a block has.
+RACES = {
+    "after_readers_in_warp": 32,
+    "after_readers_and_shuffle": 32,
+    "after_readers": 128,
+    "after_other_warps": 128,
+    "after_readers_in_global": 128,
+    "next_iteration": 128,
+    "after_writer": 128,
+    "after_writer_in_global": 128,
+    "after_atomics": 128,
+    "before_atomics": 128,
+}
+
+
+def run_races(name: str, backend: HostBackend, chosen: int, *bugs: str) -> None:
+    out, u = np.zeros(256, np.int32), np.zeros(2, np.int32)
+    blocks, arrays = (2, (out, u)) if name.endswith("global") else (1, (out,))
+    args = (*arrays, np.int32(chosen))
+    launch(backend, "races.cu", name, (blocks,), (RACES.get(name, 128),), *args, bugs=bugs)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", RACES)
+def test_one_thread_against_all(name: str, order: str) -> None:
+    """Whichever thread writes alone, or reads alone: before, amid or after the others."""
+    places = [line_of("races.cu", f"// HERE {name} {kind}") for kind in ("read", "write")]
+    for chosen in range(RACES[name]):
+        backend = HostBackend("check", order, seed=chosen)
+        run_races(name, backend, chosen)
+        with pytest.raises(RaceError) as caught:
+            run_races(name, backend, chosen, "MISSING")
+        assert all(place in str(caught.value) for place in places), caught.value
+
+
+def test_order_by_pairs_is_no_race() -> None:
+    for order, seed in [("forward", 1), ("reverse", 1), *(("random", seed) for seed in range(30))]:
+        for chosen in (0, 13, 31):
+            run_races("ordered_by_pairs", HostBackend("check", order, seed), chosen)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_each_block_must_fence(order: str) -> None:
+    def run(careless: int) -> None:
+        arrays = (np.zeros(5, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32))
+        args = (*arrays, np.int32(careless))
+        launch(HostBackend("check", order), "races.cu", "after_other_blocks", (5,), (32,), *args)
+
+    run(-1)
+    for careless in (1, 2, 3):
+        with pytest.raises(RaceError, match=f"write by block . thread 0 .* read by block {careless}"):
+            run(careless)
+
+
 def test_missing_barrier_names_both_lines() -> None:
     with pytest.raises(RaceError, match=r"race on __shared__ [ab]s byte") as caught:
         run_gemm(HostBackend("check"), "MISSING_BARRIER")

@@ -13,10 +13,14 @@ import pytest
 from tests.hostrun import HostBackend, HostError, RaceError
 
 cuda = pytest.importorskip("numba.cuda", reason="needs numba-cuda")
+numba = pytest.importorskip("numba")
 
 ORDERS = ["forward", "reverse", "random"]
 WAYS = list(itertools.product(["fast", "check"], ORDERS))
 every_way = pytest.mark.parametrize(("mode", "order"), WAYS, ids=["-".join(way) for way in WAYS])
+
+
+RECORD = numba.from_dtype(np.dtype([("a", np.float32), ("b", np.int32), ("c", np.float64)]))
 
 
 @cuda.jit(device=True)
@@ -77,6 +81,64 @@ def race_in_shared(x: Any, out: Any) -> None:
     out[t] = s[31 - t]
 
 
+def reads_then_one_writes(out: Any, chosen: int, barrier: int) -> None:
+    s = cuda.shared.array(1, "float64")
+    t = cuda.threadIdx.x
+    if t == 0:
+        s[0] = 1
+    cuda.syncthreads()
+    seen = s[0]
+    other = cuda.shfl_xor_sync(0xFFFFFFFF, t, 1)
+    if barrier == 1:
+        cuda.syncwarp()
+    if barrier == 2:
+        cuda.syncthreads()
+    if t == chosen:
+        s[0] = other
+    out[t] = seen
+
+
+def one_writes_each_round(out: Any, chosen: int, barrier: int) -> None:
+    s = cuda.shared.array(1, "float64")
+    t = cuda.threadIdx.x
+    total = 0.0
+    for i in range(3):
+        if t == chosen:
+            s[0] = i
+        cuda.syncthreads()
+        total += s[0]
+        if barrier == 1:
+            cuda.syncwarp()
+        if barrier == 2:
+            cuda.syncthreads()
+    out[t] = total
+
+
+def complex_neighbours(out: Any, chosen: int, barrier: int) -> None:
+    s = cuda.shared.array(128, "complex64")
+    t = cuda.threadIdx.x
+    s[t] = complex(t, 1)
+    if barrier == 1:
+        cuda.syncwarp()
+    if barrier == 2:
+        cuda.syncthreads()
+    out[t] = s[t ^ 32].real
+
+
+def record_neighbours(out: Any, chosen: int, barrier: int) -> None:
+    s = cuda.shared.array((2, 128), RECORD)
+    t = cuda.threadIdx.x
+    s[0, t].a = t
+    s[0, t].b = t
+    s[0, t].c = t
+    s[1, t] = s[0, t]
+    if barrier == 1:
+        cuda.syncwarp()
+    if barrier == 2:
+        cuda.syncthreads()
+    out[t] = s[1, t ^ 32].b
+
+
 def outside(y: Any) -> None:
     y[cuda.grid(1)] = 1
 
@@ -128,6 +190,37 @@ def test_numba_faults(order: str) -> None:
     ) as stray:
         backend.numba_kernel(outside)((1, 1, 1), (32, 1, 1), [out[:30]])
     assert line(outside, 1) in str(stray.value)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("threads", [32, 128])
+@pytest.mark.parametrize("function", [reads_then_one_writes, one_writes_each_round])
+def test_numba_one_thread_against_all(function: Any, threads: int, order: str) -> None:
+    kernel = HostBackend("check", order).numba_kernel(function)
+
+    def run(chosen: int, barrier: int) -> None:
+        args = [np.zeros(threads), np.int32(chosen), np.int32(barrier)]
+        kernel((1, 1, 1), (threads, 1, 1), args)
+
+    enough = 1 if threads == 32 else 2
+    for chosen in range(threads):
+        for barrier in range(enough, 3):
+            run(chosen, barrier)
+        for barrier in range(enough):
+            with pytest.raises(RaceError, match="race on shared array 0 byte 0"):
+                run(chosen, barrier)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("function", [complex_neighbours, record_neighbours])
+def test_numba_values_of_several_parts(function: Any, order: str) -> None:
+    kernel = HostBackend("check", order).numba_kernel(function)
+    out = np.zeros(128)
+    kernel((1, 1, 1), (128, 1, 1), [out, np.int32(0), np.int32(2)])
+    np.testing.assert_array_equal(out, np.arange(128) ^ 32)
+    for barrier in range(2):
+        with pytest.raises(RaceError, match="race on shared array 0"):
+            kernel((1, 1, 1), (128, 1, 1), [out, np.int32(0), np.int32(barrier)])
 
 
 def test_numba_arguments() -> None:

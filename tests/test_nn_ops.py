@@ -201,6 +201,39 @@ def test_opcheck_interpolate(name: str, layout: str, device: str) -> None:
     torch.library.opcheck(ops.interpolate_adjoint.default, (grad, list(shape[2:]), *rest))
 
 
+OVERLAPS = [(kind, format) for kind in ("iou", "giou", "ioa") for format in ("xyxy", "xywh")]
+
+
+def box_case(
+    format: str, device: str, dtype: Any = torch.float64, shapes: tuple[Any, Any] = ((2, 3), (2, 4))
+) -> tuple[Any, Any]:
+    """Leaves of boxes whose edges differ by more than a gradcheck moves them."""
+    rng = np.random.default_rng(5)
+    leaves = []
+    for shape in shapes:
+        corner, size = rng.uniform(0, 1, (*shape, 2)), rng.uniform(0.3, 1, (*shape, 2))
+        values = np.concatenate([corner, size if format == "xywh" else corner + size], -1)
+        leaves.append(torch.tensor(values, dtype=dtype, device=device, requires_grad=True))
+    return leaves[0], leaves[1]
+
+
+@pytest.mark.parametrize(("kind", "format"), OVERLAPS)
+def test_opcheck_box_iou(kind: str, format: str, device: str) -> None:
+    a, b = box_case(format, device, torch.float32)
+    ops = torch.ops.cv3gpu
+    torch.library.opcheck(ops.box_iou.default, (a, b, format, kind))
+    torch.library.opcheck(ops.box_iou.default, (a.detach(), b.detach().mT.contiguous().mT, format, kind))
+    grad = uniform((2, 3, 4), device, torch.float32, grad=False)
+    torch.library.opcheck(ops.box_iou_vjp.default, (grad, a.detach(), b.detach(), format, kind))
+
+
+def test_opcheck_linear_sum_assignment(device: str) -> None:
+    op, cost = torch.ops.cv3gpu.linear_sum_assignment.default, uniform((2, 3, 5), device)
+    torch.library.opcheck(op, (cost,))
+    sizes = torch.tensor([2, 3], device=device)
+    torch.library.opcheck(op, (cost.detach().int(), True, sizes, None))
+
+
 # ---- values and gradients -------------------------------------------------------------------------------
 
 
@@ -263,6 +296,38 @@ def test_interpolate_derivatives(name: str, device: str) -> None:
     x = uniform(shape, device)
     assert gradcheck(lambda x: cv3gpu.interpolate(x, **options), (x,))
     assert gradgradcheck(lambda x: cv3gpu.interpolate(x, **options), (x,))
+
+
+@pytest.mark.parametrize(("kind", "format"), OVERLAPS)
+def test_box_iou_derivative(kind: str, format: str, device: str) -> None:
+    a, b = box_case(format, device)
+
+    def run(a: Any, b: Any) -> Any:
+        return cv3gpu.box_iou(a, b, format=format, kind=kind)
+
+    assert gradcheck(run, (a, b))
+    assert gradcheck(run, (a, b.detach()))
+    assert gradcheck(run, (a.detach(), b))
+
+
+def test_box_iou_has_no_second_derivative(device: str) -> None:
+    a, b = box_case("xyxy", device)
+    (by_a,) = torch.autograd.grad(cv3gpu.box_iou(a, b).sum(), a, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"^box_iou_vjp: no gradient is implemented"):
+        by_a.sum().backward()
+
+
+def test_an_assignment_has_no_gradient(device: str) -> None:
+    cost = uniform((2, 3, 5), device)
+    found = cv3gpu.linear_sum_assignment(cost, n_rows=2, n_cols=torch.tensor([3, 4], device=device))
+    assert isinstance(found, cv3gpu.Assignment)
+    assert not any(x.requires_grad for x in found)
+    wanted = cv3gpu.linear_sum_assignment(cost.detach().cpu().numpy(), n_rows=2, n_cols=np.array([3, 4]))
+    for x, want in zip(found, wanted, strict=True):
+        assert x.device == cost.device
+        np.testing.assert_allclose(x.cpu().numpy(), want)
+    gradient = torch.func.grad(lambda c: cv3gpu.linear_sum_assignment(c).total.sum() + c.sum())(cost.detach())
+    assert torch.equal(gradient, torch.ones_like(cost))
 
 
 def test_only_wanted_gradients_are_computed(device: str) -> None:
@@ -408,6 +473,31 @@ def test_jacobian_and_hessian(device: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dims", [(0, 0), (1, None), (None, 0)])
+def test_vmap_of_box_iou_and_its_gradients(dims: tuple[int | None, ...], device: str) -> None:
+    a, b = (t.detach() for t in box_case("xyxy", device, shapes=((3, 3), (3, 3))))
+    args = [t[0] if d is None else t for t, d in zip((a, b), dims, strict=True)]
+    rows = [[t if d is None else t.select(d, i) for t, d in zip(args, dims, strict=True)] for i in range(3)]
+
+    def loss(a: Any, b: Any) -> Any:
+        return cv3gpu.box_iou(a, b, kind="giou").square().sum()
+
+    for function in (cv3gpu.box_iou, torch.func.grad(loss, 0), torch.func.grad(loss, 1)):
+        close(torch.vmap(function, dims)(*args), torch.stack([function(*row) for row in rows]), 64)
+
+
+def test_vmap_of_linear_sum_assignment(device: str) -> None:
+    cost = uniform((5, 3, 4), device, grad=False)
+    sizes = torch.tensor([3, 2, 5], device=device)
+
+    def run(cost: Any, n: Any) -> Any:
+        return tuple(cv3gpu.linear_sum_assignment(cost, n_rows=n, n_cols=3))
+
+    got = torch.vmap(run, (1, 0))(cost, sizes)
+    for x, want in zip(got, zip(*(run(cost[:, i], sizes[i]) for i in range(3)), strict=True), strict=True):
+        assert torch.equal(x, torch.stack(want))
+
+
 # ---- autocast -------------------------------------------------------------------------------------------
 
 
@@ -434,6 +524,18 @@ def test_autocast_of_two_dtypes(device: str) -> None:
     x, weight, _, options, _ = conv_case("plain", device, torch.float32)
     with torch.autocast(device, torch.bfloat16):
         assert cv3gpu.conv2d(x.bfloat16(), weight, **options).dtype == torch.bfloat16
+
+
+def test_autocast_keeps_the_dtype_of_boxes(device: str) -> None:
+    a, b = box_case("xyxy", device, torch.float32)
+    with torch.autocast(device, torch.bfloat16):
+        out = cv3gpu.box_iou(a, b)
+        found = cv3gpu.linear_sum_assignment(-out)
+        with pytest.raises(TypeError, match=r"^box_iou: a must have dtype float32 or float64, got bfloat16"):
+            cv3gpu.box_iou(a.bfloat16(), b.bfloat16())
+    assert (out.dtype, found.total.dtype) == (torch.float32, torch.float64)
+    out.sum().backward()
+    assert (a.grad.dtype, b.grad.dtype) == (torch.float32, torch.float32)
 
 
 # ---- compilers ------------------------------------------------------------------------------------------
@@ -489,6 +591,28 @@ def test_compile_under_autocast(device: str) -> None:
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(x), run(x))
+
+
+def matched_loss(a: Any, b: Any) -> Any:
+    """As a detector's: boxes are matched by their overlap, which then is to grow."""
+    overlap = cv3gpu.box_iou(a, b, kind="giou")
+    found = cv3gpu.linear_sum_assignment(overlap, maximize=True, n_rows=2)
+    of_pairs = torch.take_along_dim(overlap, found.col_ind.clamp(min=0)[..., None], -1)[..., 0]
+    return torch.where(found.row_ind >= 0, 1 - of_pairs, 0).sum() + found.total.sum()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compile_boxes_and_assignment(dynamic: bool | None, backend: str, device: str) -> None:
+    if backend == "inductor" and dynamic:
+        pytest.skip("the slow compiler has one case")
+    compiled = torch.compile(matched_loss, fullgraph=True, backend=backend, dynamic=dynamic)
+    for n in (3, 5) if dynamic else (3,):
+        a, b = box_case("xyxy", device, shapes=((2, n), (2, n + 2)))
+        got, want = compiled(a, b), matched_loss(a, b)
+        close(got, want, 64)
+        for x, y in zip(torch.autograd.grad(got, (a, b)), torch.autograd.grad(want, (a, b)), strict=True):
+            close(x, y, 64)
 
 
 def small_network(device: str) -> Any:
@@ -618,6 +742,18 @@ BAD: dict[str, tuple[str, tuple[tuple[int, ...], ...], dict[str, Any]]] = {
         {"size": 3, "mode": "bilinear", "align_corners": 2},
     ),
     "antialias of nearest": ("interpolate", ((1, 3, 5, 5),), {"size": 3, "antialias": True}),
+    "boxes of five": ("box_iou", ((2, 5), (3, 4)), {}),
+    "another batch of boxes": ("box_iou", ((6, 2, 4), (5, 3, 4)), {}),
+    "box format": ("box_iou", ((2, 4), (3, 4)), {"format": "cxcywh"}),
+    "box format is no word": ("box_iou", ((2, 4), (3, 4)), {"format": 3}),
+    "overlap kind": ("box_iou", ((2, 4), (3, 4)), {"kind": "diou"}),
+    "gradient turned": ("box_iou_vjp", ((3, 2), (2, 4), (3, 4)), {}),
+    "gradient of another kind": ("box_iou_vjp", ((2, 3), (2, 4), (3, 4)), {"kind": None}),
+    "cost is 1-D": ("linear_sum_assignment", ((3,),), {}),
+    "maximize is a number": ("linear_sum_assignment", ((3, 2),), {"maximize": 1}),
+    "too many rows": ("linear_sum_assignment", ((3, 2),), {"n_rows": 4}),
+    "rows of True": ("linear_sum_assignment", ((3, 2),), {"n_rows": True}),
+    "columns in a list": ("linear_sum_assignment", ((3, 2),), {"n_cols": [2]}),
 }
 
 

@@ -2,19 +2,21 @@
 
 Each operator has kernels for CPU and CUDA (both call the plain operator, which asks the tensor where it
 lives), a fake for tracing (shape, dtype and strides of the eager result), a backward made of registered
-operators (so that derivatives of any order exist), and rules for autocast and ``torch.vmap``. `OPERATORS`
-holds the functions to which a public operator hands over when it is called with torch tensors.
+operators (of linear operators derivatives of any order exist; of `box_iou` the first; of
+`linear_sum_assignment` none), and rules for autocast and ``torch.vmap``. `OPERATORS` holds the functions to
+which a public operator hands over when it is called with torch tensors.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from .. import _check, conv, resize
+from .. import _check, assignment, boxes, conv, resize
 from .._array import memory_format
 
 __all__ = ["OPERATORS"]
@@ -23,12 +25,26 @@ _LIBRARY = torch.library.Library("cv3gpu", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # the layout follows the input's
 _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, SymInt groups=1"
 _SAMPLING = 'float[2]? scale_factor=None, str mode="nearest", bool? align_corners=None, bool antialias=False'
+_OVERLAP = 'str format="xyxy", str kind="iou"'
 
 
-def _define(name: str, signature: str, operator: Any) -> Any:
-    _LIBRARY.define(f"{name}({signature}) -> Tensor", tags=_TAGS)
+def _by_position(operator: Any) -> Callable[..., Any]:
+    """The plain operator, which takes its keywords, too, in the order of the schema."""
+    parameters = inspect.signature(operator).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    first = len(parameters) - len(names)
+
+    def plain(*args: Any) -> Any:
+        return operator.plain(*args[:first], **dict(zip(names, args[first:], strict=False)))
+
+    return plain if names else operator.plain
+
+
+def _define(name: str, signature: str, operator: Any, results: str = "Tensor") -> Any:
+    kernel = _by_position(operator)
+    _LIBRARY.define(f"{name}({signature}) -> {results}", tags=_TAGS)
     for device in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, operator.plain, device)
+        _LIBRARY.impl(name, kernel, device)
     return getattr(torch.ops.cv3gpu, name).default
 
 
@@ -46,6 +62,16 @@ _CONV2D_ADJOINT_WEIGHT = _define(
 _INTERPOLATE = _define("interpolate", f"Tensor x, SymInt[2]? size=None, {_SAMPLING}", resize.interpolate)
 _INTERPOLATE_ADJOINT = _define(
     "interpolate_adjoint", f"Tensor grad, SymInt[2] input_size, {_SAMPLING}", resize.interpolate_adjoint
+)
+_BOX_IOU = _define("box_iou", f"Tensor a, Tensor b, {_OVERLAP}", boxes.box_iou)
+_BOX_IOU_VJP = _define(
+    "box_iou_vjp", f"Tensor grad, Tensor a, Tensor b, {_OVERLAP}", boxes.box_iou_vjp, "(Tensor, Tensor)"
+)
+_LINEAR_SUM_ASSIGNMENT = _define(
+    "linear_sum_assignment",
+    "Tensor cost, bool maximize=False, Tensor? n_rows=None, Tensor? n_cols=None",
+    assignment.linear_sum_assignment,
+    "(Tensor row_ind, Tensor col_ind, Tensor total)",
 )
 
 
@@ -110,6 +136,33 @@ def _interpolate_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 def _interpolate_adjoint_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     by_factor = ctx.sampling[0] is not None
     return _INTERPOLATE(grad, None if by_factor else ctx.size, *ctx.sampling), *(None,) * 5
+
+
+def _box_iou_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    a, b, *ctx.options = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _box_iou_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    by_a, by_b = _BOX_IOU_VJP(grad, *ctx.saved_tensors, *ctx.options)
+    wants_a, wants_b = ctx.needs_input_grad[:2]
+    return by_a if wants_a else None, by_b if wants_b else None, None, None
+
+
+def _nothing_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def _box_iou_vjp_backward(ctx: Any, *grads: Tensor) -> NoReturn:
+    raise NotImplementedError("box_iou_vjp: no gradient is implemented (box_iou has first derivatives only)")
+
+
+def _linear_sum_assignment_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.mark_non_differentiable(*output)
+
+
+def _linear_sum_assignment_backward(ctx: Any, *grads: Any) -> tuple[None, ...]:
+    return (None,) * 4
 
 
 # ---- vmap -----------------------------------------------------------------------------------------------
@@ -184,6 +237,18 @@ def _resize_vmap(op: Any) -> Callable[..., tuple[Tensor, int]]:
     return rule
 
 
+def _batch_vmap(op: Any) -> Callable[..., tuple[Any, Any]]:
+    """Of an operator that takes any leading dimensions: one more, of all its tensors."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        n = info.batch_size
+        pairs = zip(args, in_dims, strict=True)
+        out = op(*(_in_front(x, dim, n) if isinstance(x, Tensor) else x for x, dim in pairs))
+        return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
+
+    return rule
+
+
 # ---- fakes ----------------------------------------------------------------------------------------------
 
 
@@ -244,6 +309,23 @@ def _interpolate_adjoint_fake(grad: Tensor, input_size: Sequence[int], *sampling
     return _empty(grad, (*grad.shape[:2], *input_size))
 
 
+def _box_iou_fake(a: Tensor, b: Tensor, format: str = "xyxy", kind: str = "iou") -> Tensor:
+    boxes.check_boxes("box_iou", a, b, format, kind)
+    return a.new_empty((*a.shape[:-1], b.shape[-2]))
+
+
+def _box_iou_vjp_fake(grad: Tensor, a: Tensor, b: Tensor, *options: str) -> tuple[Tensor, Tensor]:
+    return a.new_empty(a.shape), b.new_empty(b.shape)
+
+
+def _linear_sum_assignment_fake(cost: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    assignment.check_cost(cost)
+    *lead, n, m = cost.shape
+    pairs = (*lead, torch.sym_min(n, m))
+    row_ind, col_ind = (cost.new_empty(pairs, dtype=torch.int64) for _ in range(2))
+    return row_ind, col_ind, cost.new_empty(lead, dtype=torch.float64)
+
+
 # ---- registration ---------------------------------------------------------------------------------------
 
 
@@ -251,7 +333,7 @@ def _register_autocast(op: Any, device: str, lowers: bool) -> None:
     key = getattr(torch.DispatchKey, f"Autocast{device.upper()}")
     keys = torch._C.DispatchKeySet(key)
 
-    def kernel(*args: Any) -> Tensor:
+    def kernel(*args: Any) -> Any:
         if lowers:
             dtype = torch.get_autocast_dtype(device)
             args = tuple(
@@ -268,10 +350,10 @@ def _register_autocast(op: Any, device: str, lowers: bool) -> None:
 
 def _register(
     op: Any,
-    fake: Callable[..., Tensor],
+    fake: Callable[..., Any],
     setup: Callable[..., None],
     backward: Callable[..., tuple[Any, ...]],
-    vmap: Callable[..., tuple[Tensor, int]],
+    vmap: Callable[..., tuple[Any, Any]],
     lowers: bool,
 ) -> None:
     name = op.name()
@@ -289,7 +371,7 @@ def _register(
     )
     defaults = tuple(argument.default_value for argument in op._schema.arguments)
 
-    def transformed(*args: Any) -> Tensor:
+    def transformed(*args: Any) -> Any:
         return function.apply(*args, *defaults[len(args) :])
 
     _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
@@ -321,6 +403,18 @@ _register(
     _resize_setup,
     _interpolate_adjoint_backward,
     _resize_vmap(_INTERPOLATE_ADJOINT),
+    False,
+)
+_register(_BOX_IOU, _box_iou_fake, _box_iou_setup, _box_iou_backward, _batch_vmap(_BOX_IOU), False)
+_register(
+    _BOX_IOU_VJP, _box_iou_vjp_fake, _nothing_setup, _box_iou_vjp_backward, _batch_vmap(_BOX_IOU_VJP), False
+)
+_register(
+    _LINEAR_SUM_ASSIGNMENT,
+    _linear_sum_assignment_fake,
+    _linear_sum_assignment_setup,
+    _linear_sum_assignment_backward,
+    _batch_vmap(_LINEAR_SUM_ASSIGNMENT),
     False,
 )
 
@@ -442,10 +536,51 @@ def _interpolate_adjoint(
     return _INTERPOLATE_ADJOINT(grad, _size(op, "input_size", input_size), *sampling)
 
 
-OPERATORS: dict[str, Callable[..., Tensor]] = {
+def _box_iou(a: Tensor, b: Tensor, *, format: str = "xyxy", kind: str = "iou") -> Tensor:
+    op = "box_iou"
+    _check.choice(op, "format", format, boxes.FORMATS)
+    _check.choice(op, "kind", kind, boxes.KINDS)
+    return _BOX_IOU(a, b, format, kind)
+
+
+def _box_iou_vjp(
+    grad: Tensor, a: Tensor, b: Tensor, *, format: str = "xyxy", kind: str = "iou"
+) -> tuple[Tensor, Tensor]:
+    op = "box_iou_vjp"
+    _check.choice(op, "format", format, boxes.FORMATS)
+    _check.choice(op, "kind", kind, boxes.KINDS)
+    return _BOX_IOU_VJP(grad, a, b, format, kind)
+
+
+def _linear_sum_assignment(
+    cost: Tensor, *, maximize: bool = False, n_rows: Any = None, n_cols: Any = None
+) -> assignment.Assignment:
+    if type(maximize) is not bool or cost.ndim < 2:
+        return _refused_assignment(cost, maximize, n_rows, n_cols)
+    sizes: list[Tensor | None] = []
+    for size, most in ((n_rows, cost.shape[-2]), (n_cols, cost.shape[-1])):
+        if type(size) in (int, torch.SymInt) and 0 <= size <= most:
+            sizes.append(cost.new_full(cost.shape[:-2], size, dtype=torch.int64))
+        elif size is None or isinstance(size, Tensor):
+            sizes.append(size)
+        else:
+            return _refused_assignment(cost, maximize, n_rows, n_cols)
+    return assignment.Assignment(*_LINEAR_SUM_ASSIGNMENT(cost, maximize, *sizes))
+
+
+def _refused_assignment(cost: Tensor, maximize: Any, n_rows: Any, n_cols: Any) -> Any:
+    """What the schema does not take: the operator itself says what is wrong with it."""
+    operator: Any = assignment.linear_sum_assignment
+    return operator.plain(cost, maximize=maximize, n_rows=n_rows, n_cols=n_cols)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
     "conv2d": _conv2d,
     "conv2d_adjoint_input": _conv2d_adjoint_input,
     "conv2d_adjoint_weight": _conv2d_adjoint_weight,
     "interpolate": _interpolate,
     "interpolate_adjoint": _interpolate_adjoint,
+    "box_iou": _box_iou,
+    "box_iou_vjp": _box_iou_vjp,
+    "linear_sum_assignment": _linear_sum_assignment,
 }

@@ -58,6 +58,7 @@ declare i32 @host_numba_dynamic_size()
 declare i32 @host_numba_lanemask_lt()
 declare void @host_numba_at(ptr, i32)
 declare void @host_numba_touch(ptr, i32, i32, ptr, i32)
+declare void @host_numba_touch_range(ptr, i64, i32, ptr, i32)
 declare void @host_numba_atomic(ptr, i32, ptr, i32)
 declare i64 @host_numba_shuffle(i32, i32, i32, i32, i32)
 declare i64 @host_numba_vote(i32, i32, i32)
@@ -92,15 +93,24 @@ define internal {i32, i1} @host_nvvm_match_all_sync_i64(i32 %m, i64 %v) {
 }
 
 SHARED_GLOBAL = re.compile(
-    r'^@("[^"]+") = (external )?addrspace\(3\) global (\[[^\]]+\])[^\n]*$', re.MULTILINE
+    r'^@("[^"]+") = (external )?addrspace\(3\) global (\[.*\])(?: undef)?(?:, align \d+)?$',
+    re.MULTILINE,
 )
 POINTER_TYPE = re.compile(r'(?:\[[^\[\]"]*\]|\{[^{}"]*\}|[\w.]+|%"[^"\n]*")\*')
 METADATA = re.compile(r",? !\w+ !\d+")
-LOAD = re.compile(r"\s*%\S+ = load (?:volatile )?([\w.]+), ptr ([%@][^,\s]+)")
-STORE = re.compile(r"\s*store (?:volatile )?([\w.]+) [^,]+, ptr ([%@][^,\s]+)")
+# Type and address; what follows the address is its alignment and metadata.
+TYPE = r"[\w.]+|[{\[<].*?[}\]>]"
+ADDRESS = r"([%@][^,\s]+|\w+ (?:inbounds )?\(.*?\))(?= *(?:, align \d+)?(?: *, !.*)? *$)"
+LOAD = re.compile(rf"\s*%\S+ = load (?:volatile )?({TYPE}), ptr {ADDRESS}")
+STORE = re.compile(rf"\s*store (?:volatile )?({TYPE}) .+, ptr {ADDRESS}")
+MEMORY_BLOCK = re.compile(
+    r'.*\bcall void @"?llvm\.(memcpy|memmove|memset)\b.*?\('
+    r"ptr (?:[a-z]+ |align \d+ )*([^,]+), (?:ptr|i8) (?:[a-z]+ |align \d+ )*([^,]+), i\d+ ([^,]+)"
+)
 READ_MODIFY_WRITE = re.compile(
     r"\s*%\S+ = (?:atomicrmw|cmpxchg) (?:volatile )?(?:\w+ )?ptr ([%@][^,\s]+), (\w+)"
 )
+UNSEEN = re.compile(r"\s*(?:%\S+ = )?(?:load|store|atomicrmw|cmpxchg|call .*@\"?llvm\.mem\w+)\b")
 LOCAL = re.compile(r"\s*(%\S+) = (?:alloca|(?:getelementptr|bitcast)\b.*? ptr (%[^,\s]+))")
 NEEDS_SITE = re.compile(
     r"call .*@(?:host_nvvm_(?:barrier|bar_|shfl|vote|match|atomic)|___numba_atomic)"
@@ -221,14 +231,28 @@ def _instrument(text: str, lines: _Lines, check: bool) -> str:
 
 def _access_hooks(line: str, local: set[str], lines: _Lines, function: str) -> Iterator[str]:
     load, store, update = LOAD.match(line), STORE.match(line), READ_MODIFY_WRITE.match(line)
-    access = load or store
-    if access and access[1] in SIZES and access[2] not in local and "NumbaEnv" not in access[2]:
-        size, writes = SIZES[access[1]], int(access is store)
-        site = lines.site(line, function)
-        yield f"  call void @host_numba_touch(ptr {access[2]}, i32 {size}, i32 {writes}, {site})"
-    if update:
+    block = MEMORY_BLOCK.match(line)
+    hook = "  call void @host_numba_touch"
+    if access := load or store:
+        kind, address = access[1], access[2]
+        if address in local or "NumbaEnv" in address:
+            return
+        end = f"i32 {int(access is store)}, {lines.site(line, function)})"
+        if kind in SIZES:
+            yield f"{hook}(ptr {address}, i32 {SIZES[kind]}, {end}"
+        else:
+            size = f"ptrtoint (ptr getelementptr ({kind}, ptr null, i32 1) to i64)"
+            yield f"{hook}_range(ptr {address}, i64 {size}, {end}"
+    elif update:
         site = lines.site(line, function)
         yield f"  call void @host_numba_atomic(ptr {update[1]}, i32 {SIZES[update[2]]}, {site})"
+    elif block:
+        site = lines.site(line, function)
+        yield f"{hook}_range(ptr {block[2]}, i64 {block[4]}, i32 1, {site})"
+        if block[1] != "memset":
+            yield f"{hook}_range(ptr {block[3]}, i64 {block[4]}, i32 0, {site})"
+    elif UNSEEN.match(line):
+        raise HostError(f"check mode does not know this access of a numba kernel: {line.strip()}")
 
 
 def _retarget(text: str, file: str, check: bool) -> str:

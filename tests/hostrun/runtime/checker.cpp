@@ -18,13 +18,14 @@
 
 namespace {
 
-// Lanes of one warp that have made the same access between two synchronisations of their warp.
+// Threads of a block that have made the same access since the same synchronisation.
 struct Group {
-  uint32_t warp;  // counts from 1 over all blocks, 0: nobody
+  uint32_t warp;  // of one of them, counted from 1 over all blocks; 0: nobody
   uint32_t time, place;
-  uint32_t lanes;
   uint32_t kind;
-  uint32_t next;  // an index into `more_groups`, 0: the last one
+  uint32_t lanes;  // of that warp, if there is no table
+  uint32_t table;  // an index into `lane_tables`: the lanes of each warp of the block
+  uint32_t next;   // an index into `more_groups`, 0: the last one
 };
 
 struct Cell {
@@ -73,18 +74,25 @@ std::vector<uint32_t> fence_time, atomic_time;  // of each block
 uint32_t warp_time[MAX_WARPS];
 bool part_syncs[MAX_WARPS];  // lane_sees says something about this warp
 
-std::vector<Group> more_groups(1);
-uint32_t free_group;
+// Both grow as needed; what is free forms a list.
+std::vector<Group> more_groups;
+std::vector<uint32_t> lane_tables;
+uint32_t free_group, free_table;
+uint32_t table_size;
 
 Access* trace;
 size_t trace_room, trace_used;
 unsigned trace_blocks;
 
-uint32_t my_id() { return block_rank * launch.threads + current->rank + 1; }
+constexpr uint32_t MAX_RANKS = MAX_WARPS * WARP;
+
+uint32_t my_id() { return block_rank * MAX_RANKS + current->rank + 1; }
 uint32_t my_warp() { return block_rank * MAX_WARPS + current->warp + 1; }
 uint32_t my_time() { return warp_time[current->warp]; }
-unsigned block_of(uint32_t thread) { return (thread - 1) / launch.threads; }
-unsigned rank_of(uint32_t thread) { return (thread - 1) % launch.threads; }
+unsigned block_of(uint32_t thread) { return (thread - 1) / MAX_RANKS; }
+unsigned rank_of(uint32_t thread) { return (thread - 1) % MAX_RANKS; }
+unsigned block_of(const Group& group) { return (group.warp - 1) / MAX_WARPS; }
+unsigned warp_of(const Group& group) { return (group.warp - 1) % MAX_WARPS; }
 
 // All warps have synchronised as far as their accesses' times go.
 void advance_all_warps() { std::fill(warp_time, warp_time + MAX_WARPS, now); }
@@ -110,20 +118,54 @@ bool ordered(uint32_t thread, uint32_t time) {
   return warp == current->warp && lane_sees[warp][current->lane][rank % WARP] > time;
 }
 
-unsigned block_of(const Group& group) { return (group.warp - 1) / MAX_WARPS; }
-
-// The lanes of a group whose access nothing orders before what the current thread does.
-uint32_t unordered_lanes(const Group& group) {
-  unsigned block = block_of(group), warp = (group.warp - 1) % MAX_WARPS;
-  if (block != block_rank) return block_ordered(block, group.time) ? 0 : group.lanes;
-  if (warp_ordered(warp, group.time)) return 0;
-  if (warp != current->warp) return group.lanes;
-  uint32_t lanes = group.lanes & ~(1u << current->lane);
+// The lanes of a warp of this block whose access nothing orders before the current thread.
+uint32_t unordered_lanes(unsigned warp, uint32_t time, uint32_t lanes) {
+  if (warp_ordered(warp, time)) return 0;
+  if (warp != current->warp) return lanes;
+  lanes &= ~(1u << current->lane);
   if (!part_syncs[warp]) return lanes;
   const uint32_t* sees = lane_sees[warp][current->lane];
   for (uint32_t rest = lanes; rest; rest &= rest - 1)
-    if (sees[__builtin_ctz(rest)] > group.time) lanes &= ~(rest & -rest);
+    if (sees[__builtin_ctz(rest)] > time) lanes &= ~(rest & -rest);
   return lanes;
+}
+
+// Calls visit(warp, lanes) for each warp of a group, by reference, until it returns false.
+template <class Visit>
+void for_each_warp(Group& group, Visit visit) {
+  if (!group.table) {
+    visit(warp_of(group), group.lanes);
+    return;
+  }
+  uint32_t* lanes = &lane_tables[group.table];
+  for (unsigned warp = 0; warp < table_size; ++warp)
+    if (lanes[warp] && !visit(warp, lanes[warp])) return;
+}
+
+// A thread of the group whose access nothing orders before the current thread, or 0.
+uint32_t unordered_thread(Group& group) {
+  unsigned block = block_of(group);
+  if (block != block_rank ? block_ordered(block, group.time) : block_time > group.time) return 0;
+  uint32_t found = 0;
+  for_each_warp(group, [&](unsigned warp, uint32_t all) {
+    uint32_t lanes = block == block_rank ? unordered_lanes(warp, group.time, all) : all;
+    if (lanes) found = block * MAX_RANKS + warp * WARP + (unsigned)__builtin_ctz(lanes) + 1;
+    return !found;
+  });
+  return found;
+}
+
+// Takes out the threads that are ordered before the current one; true if nobody remains.
+bool empties(Group& group) {
+  if (block_of(group) != block_rank) return block_ordered(block_of(group), group.time);
+  if (block_time > group.time) return true;
+  bool empty = true;
+  for_each_warp(group, [&](unsigned warp, uint32_t& lanes) {
+    lanes = unordered_lanes(warp, group.time, lanes);
+    empty &= !lanes;
+    return true;
+  });
+  return empty;
 }
 
 Group* next_group(const Group& group) {
@@ -141,7 +183,27 @@ uint32_t new_group(Group group) {
   return index;
 }
 
+// With all lanes unset.
+uint32_t new_table() {
+  uint32_t table = free_table;
+  if (table) {
+    free_table = lane_tables[table];
+    std::fill_n(&lane_tables[table], table_size, 0u);
+  } else {
+    table = (uint32_t)lane_tables.size();
+    lane_tables.resize(table + table_size);
+  }
+  return table;
+}
+
+void drop_table(const Group& group) {
+  if (!group.table) return;
+  lane_tables[group.table] = free_table;
+  free_table = group.table;
+}
+
 void drop_group(uint32_t index) {
+  drop_table(more_groups[index]);
   more_groups[index].next = free_group;
   free_group = index;
 }
@@ -152,24 +214,30 @@ void drop_groups(Cell& cell) {
     drop_group(index);
     index = next;
   }
+  drop_table(cell.group);
   cell.group = Group{};
 }
 
-uint32_t copied_groups(uint32_t index) {
-  if (!index) return 0;
-  Group copy = more_groups[index];
-  copy.next = copied_groups(copy.next);
-  return new_group(copy);
+Group copied(Group group) {
+  if (group.table) {
+    uint32_t table = new_table();
+    std::copy_n(&lane_tables[group.table], table_size, &lane_tables[table]);
+    group.table = table;
+  }
+  if (group.next) group.next = new_group(copied(more_groups[group.next]));
+  return group;
+}
+
+void forget_groups() {
+  more_groups.assign(1, Group{});
+  table_size = (launch.threads + WARP - 1) / WARP;
+  lane_tables.assign(1, 0);
+  free_group = free_table = 0;
 }
 
 std::string thread_text(uint32_t thread) {
   return "block " + std::to_string(block_of(thread)) + " thread " +
          std::to_string(rank_of(thread));
-}
-
-std::string thread_text(const Group& group, uint32_t lanes) {
-  unsigned rank = (group.warp - 1) % MAX_WARPS * WARP + (unsigned)__builtin_ctz(lanes);
-  return thread_text(block_of(group) * launch.threads + rank + 1);
 }
 
 const char* verb(AccessKind kind) {
@@ -201,8 +269,7 @@ void report_race(const Range& range, size_t byte, AccessKind kind, uint32_t plac
 }
 
 // True when a fault was reported: one report for an access is enough.
-bool check_cell(const Range& range, size_t byte, const Cell& cell, AccessKind kind,
-                uint32_t place) {
+bool check_cell(const Range& range, size_t byte, Cell& cell, AccessKind kind, uint32_t place) {
   if (cell.in_flight) {
     if (!first_report(place, cell.write_place)) return true;
     report(FAULT, "%s of %s byte %zu by %s at %s while the copy that %s issued at %s is in flight",
@@ -216,13 +283,13 @@ bool check_cell(const Range& range, size_t byte, const Cell& cell, AccessKind ki
     return true;
   }
   bool looks = cell.group.warp && (writes(kind) || cell.atomic_writes);
-  for (const Group* group = looks ? &cell.group : nullptr; group; group = next_group(*group)) {
+  for (Group* group = looks ? &cell.group : nullptr; group; group = next_group(*group)) {
     auto earlier = (AccessKind)group->kind;
     if (!(writes(kind) || writes(earlier)) || (atomic(kind) && atomic(earlier))) continue;
-    uint32_t lanes = unordered_lanes(*group);
-    if (!lanes) continue;
-    report_race(range, byte, kind, place, writes(earlier) ? "write" : "read",
-                thread_text(*group, lanes), group->place);
+    uint32_t thread = unordered_thread(*group);
+    if (!thread) continue;
+    report_race(range, byte, kind, place, writes(earlier) ? "write" : "read", thread_text(thread),
+                group->place);
     return true;
   }
   if (!writes(kind) && range.flags & RANGE_SHARED && !cell.writer && !cell.atomic_writes) {
@@ -242,11 +309,24 @@ void record_write(Cell& cell, uint32_t place) {
   if (cell.group.warp) drop_groups(cell);
 }
 
+// Adds the current thread to a group if its access is the same one.
 bool joins(Group& group, AccessKind kind, uint32_t place) {
+  if (group.time != my_time() || group.kind != kind || block_of(group) != block_rank) return false;
   uint32_t mine = 1u << current->lane;
-  bool same = group.warp == my_warp() && group.time == my_time() && group.kind == kind;
-  if (!same || !(group.lanes & mine || group.place == place)) return false;
-  group.lanes |= mine;
+  bool same_place = group.place == place;
+  if (!group.table) {
+    if (group.warp == my_warp()) {
+      if (!same_place && !(group.lanes & mine)) return false;
+      group.lanes |= mine;
+      return true;
+    }
+    if (!same_place) return false;
+    group.table = new_table();
+    lane_tables[group.table + warp_of(group)] = group.lanes;
+  }
+  uint32_t& lanes = lane_tables[group.table + current->warp];
+  if (!same_place && !(lanes & mine)) return false;
+  lanes |= mine;
   return true;
 }
 
@@ -254,8 +334,7 @@ bool joins(Group& group, AccessKind kind, uint32_t place) {
 // with it races with that access, too, or with another block's group that stays.
 bool is_covered(Group& group, AccessKind kind, Group** other_block) {
   bool stronger = group.kind == ATOMIC_READ || group.kind == kind;
-  if (stronger) group.lanes = unordered_lanes(group);
-  if (!group.lanes) return true;
+  if (stronger && empties(group)) return true;
   if (block_of(group) == block_rank) return false;
   Group*& stays = other_block[group.kind];
   if (!stays) {
@@ -263,9 +342,8 @@ bool is_covered(Group& group, AccessKind kind, Group** other_block) {
     return false;
   }
   if (fenced(block_of(*stays), stays->time)) {
-    uint32_t next = stays->next;
-    *stays = group;
-    stays->next = next;
+    std::swap(*stays, group);
+    std::swap(stays->next, group.next);
   }
   return true;
 }
@@ -279,15 +357,14 @@ void record_access(Cell& cell, AccessKind kind, uint32_t place) {
   uint32_t rest = cell.group.warp ? new_group(cell.group) : 0;
   for (uint32_t* link = &rest; *link;) {
     uint32_t index = *link;
-    bool covered = is_covered(more_groups[index], kind, other_block);
-    if (covered) {
+    if (is_covered(more_groups[index], kind, other_block)) {
       *link = more_groups[index].next;
       drop_group(index);
     } else {
       link = &more_groups[index].next;
     }
   }
-  cell.group = {my_warp(), my_time(), place, 1u << current->lane, kind, rest};
+  cell.group = {my_warp(), my_time(), place, kind, 1u << current->lane, 0, rest};
 }
 
 // Splits cells so that an access of this many bytes covers whole ones.
@@ -298,8 +375,9 @@ void refine(Range& range, unsigned bytes) {
   size_t count = (range.bytes + (1u << shift) - 1) >> shift;
   std::vector<Cell> cells(count);
   for (size_t i = 0; i < count; ++i) {
-    cells[i] = range.cells[i >> (range.cell_shift - shift)];
-    cells[i].group.next = copied_groups(cells[i].group.next);
+    const Cell& whole = range.cells[i >> (range.cell_shift - shift)];
+    cells[i] = whole;
+    cells[i].group = copied(whole.group);
   }
   for (Cell& cell : range.cells) drop_groups(cell);
   range.cells.swap(cells);
@@ -429,8 +507,7 @@ void checker_begin_launch(size_t blocks, const Module& module) {
   if (!launch.check) return;
   fence_time.assign(blocks, 0);
   atomic_time.assign(blocks, 0);
-  more_groups.resize(1);
-  free_group = 0;
+  forget_groups();
   for (Range& range : ranges)
     range.cells.assign((range.bytes >> range.cell_shift) + 1, Cell{});
 }
@@ -445,7 +522,7 @@ void checker_begin_block() {
     if (!(range.flags & RANGE_SHARED)) continue;
     memset((void*)range.begin, HOST_POISON, range.bytes);
     for (Cell& cell : range.cells)
-      if (cell.group.next) drop_groups(cell);
+      if (cell.group.next || cell.group.table) drop_groups(cell);
     std::fill(range.cells.begin(), range.cells.end(), Cell{});
   }
   if (!launch.check) return;

@@ -41,6 +41,17 @@ DEVICE void host_numba_touch(void* address, unsigned bytes, int writes, const ch
                              int line) {
   host_touch(address, bytes, writes ? HOST_WRITE : HOST_READ, {file, line});
 }
+// Numbers of several parts and records: a type without an alignment of its own.
+DEVICE void host_numba_touch_range(char* address, long bytes, int writes, const char* file,
+                                   int line) {
+  for (long done = 0; done < bytes;) {
+    long step = 1;
+    auto at = (uintptr_t)(address + done);
+    while (step < 16 && at % (2 * step) == 0 && bytes - done >= 2 * step) step *= 2;
+    host_numba_touch(address + done, (unsigned)step, writes, file, line);
+    done += step;
+  }
+}
 DEVICE void host_numba_atomic(void* address, unsigned bytes, const char* file, int line) {
   host_atomic(address, bytes, {file, line});
 }

@@ -143,3 +143,12 @@ extern "C" __global__ void ordered_by_pairs(int* out, int chosen) {
   }
   out[t] = seen;
 }
+
+// The block that comes last writes what all have read; each one but `careless` has fenced.
+extern "C" __global__ void after_other_blocks(int* out, int* u, unsigned* arrived, int careless) {
+  if (threadIdx.x) return;
+  int seen = u[0];  // HERE after_other_blocks read
+  if (blockIdx.x != careless) __threadfence();
+  if (atomicAdd(arrived, 1u) == gridDim.x - 1) u[0] = 2;  // HERE after_other_blocks write
+  out[blockIdx.x] = seen;
+}
