@@ -13,9 +13,8 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -196,22 +195,8 @@ def compute_capability(x: Any) -> int:
     return int(x.device.compute_capability)
 
 
-def _current_device(x: Any) -> AbstractContextManager[Any] | None:
-    """What makes the GPU of an array current; None where it lies on the CPU."""
-    kind = family(x)
-    if kind == "torch":
-        return sys.modules["torch"].cuda.device(x.device) if x.is_cuda else None
-    return x.device if kind == "cupy" else None
-
-
-def _refuse_mixed(op: str, arrays: dict[str, Any], families: set[str]) -> None:
-    if families == {"numpy"}:
-        return
-    devices = [x.device for x in arrays.values() if family(x) != "numpy"]
-    if len(families) == 1 and all(device == devices[0] for device in devices):
-        return
-    places = {name: (family(x), device_of(x)) for name, x in arrays.items()}
-    said = ", ".join(f"{name} is {lib} on {device}" for name, (lib, device) in places.items())
+def _refuse_mixed(op: str, arrays: list[tuple[str, Any]]) -> NoReturn:
+    said = ", ".join(f"{name} is {family(x)} on {device_of(x)}" for name, x in arrays)
     raise TypeError(f"{op}: all arrays must be of one library and on one device, got {said}")
 
 
@@ -233,13 +218,15 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         op = function.__name__
         parameters = inspect.signature(function).parameters
-        positions = {name: list(parameters).index(name) for name in names}
+        positions = [(name, list(parameters).index(name)) for name in names]
         optional = {name for name in names if parameters[name].default is None}
 
-        def arrays_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-            """The arrays by name, and their libraries."""
-            found, families = {}, set()
-            for name, position in positions.items():
+        def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Any]:
+            """The library of the arrays and the first of them, after a check that they fit together."""
+            found: list[tuple[str, Any]] = []
+            library = first = None
+            mixed = False
+            for name, position in positions:
                 x: Any = args[position] if position < len(args) else kwargs.get(name)
                 if x is None and (name in optional or (name not in kwargs and position >= len(args))):
                     continue  # left out: fine where optional, and Python's own error otherwise
@@ -248,30 +235,35 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     raise TypeError(_check.message(op, name, "be a NumPy, CuPy or torch array", _check.kind(x)))
                 if kind == "numpy" and not x.dtype.isnative:
                     raise TypeError(_check.message(op, name, "be in native byte order", x.dtype.str))
-                found[name] = x
-                families.add(kind)
-            return found, families
+                if library is None:
+                    library, first = kind, x
+                elif kind != library or (kind != "numpy" and x.device != first.device):
+                    mixed = True
+                found.append((name, x))
+            if mixed:
+                _refuse_mixed(op, found)
+            return library, first
+
+        def run(library: str | None, first: Any, args: Any, kwargs: Any) -> R:
+            if library == "torch" and first.is_cuda:
+                with sys.modules["torch"].cuda.device(first.device):
+                    return function(*args, **kwargs)
+            if library == "cupy":
+                with first.device:
+                    return function(*args, **kwargs)
+            return function(*args, **kwargs)
 
         def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-            found, families = arrays_of(args, kwargs)
-            if not found:
-                return function(*args, **kwargs)
-            _refuse_mixed(op, found, families)
-            device = _current_device(next(iter(found.values())))
-            if device is None:
-                return function(*args, **kwargs)
-            with device:
-                return function(*args, **kwargs)
+            return run(*checked(args, kwargs), args, kwargs)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            found, families = arrays_of(args, kwargs)
-            if "torch" in families:
-                _refuse_mixed(op, found, families)
+            library, first = checked(args, kwargs)
+            if library == "torch":
                 registered = _torch_operator(op)
                 if registered is not None:
                     return registered(*args, **kwargs)
-            return plain(*args, **kwargs)
+            return run(library, first, args, kwargs)
 
         wrapper.plain = plain  # type: ignore[attr-defined]
         return wrapper

@@ -368,9 +368,11 @@ def _torch_format(layout: str) -> Any:
 def _torch_padding(x: Any, geometry: Geometry) -> tuple[Any, list[int]]:
     """The image and the symmetric padding left to do, after what is asymmetric was added."""
     top, bottom, left, right = geometry.padding
+    if top == bottom and left == right:
+        return x, [top, left]
     rows, cols = min(top, bottom), min(left, right)
     extra = (left - cols, right - cols, top - rows, bottom - rows)
-    return (sys.modules["torch"].nn.functional.pad(x, extra) if any(extra) else x), [rows, cols]
+    return sys.modules["torch"].nn.functional.pad(x, extra), [rows, cols]
 
 
 def _torch_forward(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: str) -> Any:
@@ -383,7 +385,9 @@ def _torch_forward(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: s
     y = torch.convolution(
         padded, weight, bias, geometry.stride, padding, geometry.dilation, False, [0, 0], geometry.groups
     )
-    return y.to(dtype).contiguous(memory_format=_torch_format(layout))
+    if y.dtype != dtype:
+        y = y.to(dtype)
+    return y.contiguous(memory_format=_torch_format(layout))
 
 
 def _torch_backward(
@@ -568,6 +572,25 @@ def _ordinary_cores(
     )  # fmt: skip
 
 
+def _pack_lines(x: Any, groups: int) -> tuple[Any, int]:
+    """Images channels last, each group's channels rounded up to 8 (16 bytes); and that number. A copy where needed."""
+    images, channels, rows, cols = x.shape
+    pitch = _round_up(channels // groups, 8)
+    if memory_format(x) == "nhwc" and pitch * groups == channels and pointer(x).address % 16 == 0:
+        return x, pitch
+    lines = empty(x, (images, rows * cols, groups, pitch))
+    kernel("conv_pack.cu", "conv2d_pack_input", real=dtype_name(x))(
+        (blocks(rows * cols, 32), blocks(pitch, 32), min(images * groups, MAX_GRID_YZ)), (32, 8),
+        x, lines, *strides(x), images, groups, channels // groups, rows, cols, pitch,
+    )  # fmt: skip
+    return lines, pitch
+
+
+def _stages(x: Any) -> int:
+    """Depth of the copy pipeline: two blocks of four stages need more than 100 KiB of shared memory an SM."""
+    return 4 if compute_capability(x) in (80, 87, 90, 100, 103) else 3
+
+
 def _tensor_cores(
     source: Any, weight: Any, bias: Any, result: Any, geometry: Geometry, adjoint: bool, to: int, of: int
 ) -> None:
@@ -575,17 +598,9 @@ def _tensor_cores(
     source_rows, source_cols, rows, cols = _sizes(geometry, adjoint)
     images, pixels = result.shape[0], result.shape[0] * rows * cols
     packed = _pack_weight(readable(weight), groups, not adjoint, 8)
-    pitch = packed.shape[3]
-    if memory_format(source) == "nhwc" and of % 8 == 0 and pointer(source).address % 16 == 0:
-        lines = source
-    else:
-        lines = empty(source, (images, source_rows * source_cols, groups, pitch))
-        kernel("conv_pack.cu", "conv2d_pack_input", real=real)(
-            (blocks(source_rows * source_cols, 32), blocks(pitch, 32), min(images * groups, MAX_GRID_YZ)), (32, 8),
-            source, lines, *strides(source), images, groups, of, source_rows, source_cols, pitch,
-        )  # fmt: skip
+    lines, pitch = _pack_lines(source, groups)
     tile = 64 if to <= 64 else 128
-    stages = 4 if compute_capability(source) in (80, 87, 90, 100, 103) else 3
+    stages = _stages(source)
     last = memory_format(result) == "nhwc"
     launch = kernel("conv_mma.cu", "conv2d_mma", real=real, ADJOINT=adjoint, BN=tile, STAGES=stages, CHANNELS_LAST=last)
     launch(
@@ -662,15 +677,26 @@ def _weight_gradient(grad: Any, x: Any, weight: Any, geometry: Geometry) -> None
         )
         return
     wide, narrow = out // groups, channels // groups
-    tiles = groups * geometry.taps * blocks(wide, 64) * blocks(narrow, 64)
-    splits, share = _shares(pixels, 16, tiles, 64)
-    partial = empty(grad, (splits, groups, geometry.taps, wide, narrow), accumulator)
-    constants = {"real": real, "CHANNELS_LAST": last}
-    kernel("conv_weight.cu", "conv2d_weight_partial", **constants)(
-        (tiles * splits,), 256,
-        grad, x, partial, *strides(grad), *strides(x), share, images, groups, wide, narrow, *sizes,
-    )  # fmt: skip
-    kernel("conv_weight.cu", "conv2d_weight_reduce", **constants)(
+    if real in SIXTEEN_BIT and compute_capability(grad) >= 80:
+        tile = 64 if narrow <= 64 else 128
+        tiles = groups * geometry.taps * blocks(wide, 128) * blocks(narrow, tile)
+        splits, share = _shares(pixels, 32, tiles, 64)
+        partial = empty(grad, (splits, groups, geometry.taps, wide, narrow), accumulator)
+        (grad_lines, grad_pitch), (lines, pitch) = _pack_lines(grad, groups), _pack_lines(x, groups)
+        stages = _stages(grad)
+        kernel("conv_weight_mma.cu", "conv2d_weight_mma", real=real, BN=tile, STAGES=stages)(
+            (tiles * splits,), 256, grad_lines, lines, partial, share, images, groups, grad_pitch, pitch, wide, narrow,
+            *sizes, shared_mem=stages * (128 + tile) * 64,
+        )  # fmt: skip
+    else:
+        tiles = groups * geometry.taps * blocks(wide, 64) * blocks(narrow, 64)
+        splits, share = _shares(pixels, 16, tiles, 64)
+        partial = empty(grad, (splits, groups, geometry.taps, wide, narrow), accumulator)
+        kernel("conv_weight.cu", "conv2d_weight_partial", real=real, CHANNELS_LAST=last)(
+            (tiles * splits,), 256,
+            grad, x, partial, *strides(grad), *strides(x), share, images, groups, wide, narrow, *sizes,
+        )  # fmt: skip
+    kernel("conv_weight.cu", "conv2d_weight_reduce", real=real, CHANNELS_LAST=0)(
         (min(blocks(groups * geometry.taps * wide * narrow, 256), 4096),), 256,
         partial, weight, splits, groups, geometry.taps, wide, narrow,
     )  # fmt: skip

@@ -14,6 +14,7 @@
  * specialise  real = float16 bfloat16; ADJOINT = 0 1; BN = 64 128; STAGES = 3 4; CHANNELS_LAST = 0 1
  */
 #include "conv_geometry.cuh"
+#include "conv_multiply.cuh"
 #include "scalar.cuh"
 
 constexpr int BM = 128;             // pixels of a tile
@@ -24,13 +25,6 @@ constexpr int STAGE = (BM + BN) * BK;  // elements
 
 // Piece c of a row, moved so that the eight rows that ldmatrix reads together lie in different banks.
 __device__ __forceinline__ int swizzled(int row, int c) { return row * BK + (c ^ (row >> 1 & 3)) * 8; }
-
-__device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], f16) {
-  mma_m16n8k16_f16(d, a, b, d);
-}
-__device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bf16) {
-  mma_m16n8k16_bf16(d, a, b, d);
-}
 
 extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     const real* __restrict__ source, const real* __restrict__ packed,
