@@ -68,7 +68,7 @@ def _family_of_type(kind: type) -> str | None:
 
 def family(x: Any) -> str | None:
     """``"numpy"``, ``"cupy"``, ``"torch"``, or None for anything else. Imports nothing."""
-    kind = type(x)
+    kind: Any = type(x)
     if (kind.__module__, kind.__name__) in _TENSORS:  # no cache on this way: torch.compile follows it
         return "torch"
     return _family_of_type(kind)
@@ -224,7 +224,8 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Any]:
             """The library of the arrays and the first of them, after a check that they fit together."""
             found: list[tuple[str, Any]] = []
-            library = first = None
+            library: str | None = None
+            first: Any = None
             mixed = False
             for name, position in positions:
                 x: Any = args[position] if position < len(args) else kwargs.get(name)

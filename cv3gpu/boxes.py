@@ -231,7 +231,7 @@ def _inward(boxes: np.ndarray, format: str) -> np.ndarray:
 
 
 def _by_coordinates(by: np.ndarray, inward: np.ndarray, format: str) -> np.ndarray:
-    """Gradient by the coordinates, [B, N, 4], from that by each edge (outwards) and by the area, [B, 5, N]."""
+    """Gradient by the coordinates, [B, N, 4], of that by edges (outwards) and area, [B, 5, N]."""
     side = np.maximum(-inward[:, 2:] - inward[:, :2], 0)
     by_side = np.where(side > 0, by[:, 4:] * side[:, ::-1], 0)
     low, high = -by[:, :2] - by_side, by[:, 2:4] + by_side

@@ -230,6 +230,7 @@ def make_box_iou_vjp(dtype, format, kind, side):
                 cuda.syncthreads()
                 step //= 2
 
+            # From here to the next barrier every thread touches its own sums alone.
             if lane == 0 and own < own_count:
                 by_w, by_h = by_sides(sums[4, y, x], own_w, own_h)
                 by_x1 = sums[0, y, x] - by_w
@@ -240,6 +241,5 @@ def make_box_iou_vjp(dtype, format, kind, side):
                 out[problem, own, 1] = by_y1 + by_y2 if sized else by_y1
                 out[problem, own, 2] = by_x2
                 out[problem, own, 3] = by_y2
-            cuda.syncthreads()  # everyone has read the sums before the next boxes overwrite them
 
     return box_iou_vjp

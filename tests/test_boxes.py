@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cv3gpu import _array, box_iou, box_iou_vjp
+from cv3gpu import _array, _kernel, box_iou, box_iou_vjp
 from tests.tolerance import assert_close
 
 FORMATS = ("xyxy", "xywh")
@@ -261,6 +261,17 @@ def test_kernel_of_the_gradient_gives_what_the_cpu_gives(kernel_path: Any, kind:
     got = box_iou_vjp(*map(kernel_path.array, (grad, a, b)), format=format, kind=kind)
     for x, want in zip(got, wanted, strict=True):
         assert_close(kernel_path.numpy(x), want, "float64", 70, 64.0)
+
+
+def test_blocks_take_several_tiles(host_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "MAX_GRID_X", 2)
+    a, b = some_boxes((3, 70), "xyxy", 18), some_boxes((3, 40), "xyxy", 19)
+    grad = np.random.default_rng(20).normal(size=(3, 70, 40))
+    assert_close(box_iou(a, b), reference(a, b, "xyxy", "iou"), "float64", terms=4, scale=2.0)
+    for got, (want, size) in zip(
+        box_iou_vjp(grad, a, b), autograd_of(grad, a, b, "xyxy", "iou"), strict=True
+    ):
+        assert_close(got, want, "float64", 70, 8 * size)
 
 
 @pytest.mark.parametrize("lead", [(), (1,), (2, 3), (0,)])

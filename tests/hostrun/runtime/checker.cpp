@@ -1,7 +1,7 @@
 // Finds out-of-bounds and misaligned accesses, reads of unwritten shared memory and data races.
 //
-// Every few bytes of a buffer have a cell that remembers their last plain write and, since then,
-// everyone who has read or atomically updated them, as far as nothing orders them before each other.
+// Every few bytes of a buffer have a cell: it remembers their last plain write and, since then, who
+// has read or atomically updated them, less those whom a later access of the same kind stands for.
 // Two accesses race unless a barrier, __syncwarp or mbarrier lies between them; between blocks,
 // unless the first block has fenced after its access and the second one has done an atomic since.
 #include "checker.h"

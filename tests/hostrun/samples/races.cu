@@ -1,4 +1,4 @@
-// One barrier each, which BUG_MISSING takes away. `chosen` is the thread that writes (or reads) alone.
+// One barrier each, which BUG_MISSING takes away. Thread `chosen` writes, or reads, alone.
 #ifdef BUG_MISSING
 #define WARP_BARRIER
 #define BLOCK_BARRIER
