@@ -99,6 +99,7 @@ def padding_of(
 
 def _geometry(
     op: str,
+    image: str,
     size: Sequence[int],
     kernel_size: Sequence[int],
     stride: Any,
@@ -106,16 +107,18 @@ def _geometry(
     dilation: Any,
     groups: Any,
 ) -> Geometry:
-    """Checks the parameters of a convolution of an image of ``size`` with a kernel of ``kernel_size``."""
+    """Checks the parameters of a convolution of images of ``size``, which the argument ``image`` gives."""
     steps = _check.pair(op, "stride", stride, 1)
     spread = _check.pair(op, "dilation", dilation, 1)
     count = _check.integer(op, "groups", groups, 1)
     around = padding_of(op, padding, kernel_size, steps, spread)
     out = output_size(size, kernel_size, steps, around, spread)
+    padded = (size[0] + around[0] + around[1], size[1] + around[2] + around[3])
     if min(out) < 1:
         reach = tuple(d * (k - 1) + 1 for d, k in zip(spread, kernel_size, strict=True))
-        padded = (size[0] + around[0] + around[1], size[1] + around[2] + around[3])
-        _check.fail(op, "x", f"be at least the dilated kernel's size {reach} with its padding", padded)
+        _check.fail(op, image, f"be at least the dilated kernel's size {reach} with its padding", padded)
+    if max(padded) >= 2**31:
+        _check.fail(op, "padding", "leave the padded image under 2**31 rows and columns", padded)
     return Geometry(
         (int(size[0]), int(size[1])), out, (int(kernel_size[0]), int(kernel_size[1])), steps, around, spread, count
     )
@@ -224,7 +227,7 @@ def conv2d(
     if bias is not None:
         _check.same_dtype(op, "bias", bias, "x", x)
         _check.shape(op, "bias", bias, [weight.shape[0]])
-    geometry = _geometry(op, x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
+    geometry = _geometry(op, "x", x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
     layout = "nhwc" if memory_format(x) == "nhwc" else "nchw"
     shape = (x.shape[0], weight.shape[0], *geometry.output)
     if not on_gpu(x):
@@ -282,7 +285,7 @@ def conv2d_adjoint_input(
     _check.same_dtype(op, "weight", weight, "grad", grad)
     count = _check_groups(op, groups, weight.shape[0])
     size = _check.pair(op, "input_size", input_size, 1)
-    geometry = _geometry(op, size, weight.shape[2:], stride, padding, dilation, groups)
+    geometry = _geometry(op, "input_size", size, weight.shape[2:], stride, padding, dilation, groups)
     _check.shape(op, "grad", grad, ["N", weight.shape[0], *geometry.output])
     layout = "nhwc" if memory_format(grad) == "nhwc" else "nchw"
     shape = (grad.shape[0], weight.shape[1] * count, *size)
@@ -342,7 +345,7 @@ def conv2d_adjoint_weight(
     if x.shape[1] % count:
         _check.fail(op, "groups", f"divide C ({x.shape[1]})", count)
     size = _check.pair(op, "kernel_size", kernel_size, 1)
-    geometry = _geometry(op, x.shape[2:], size, stride, padding, dilation, groups)
+    geometry = _geometry(op, "x", x.shape[2:], size, stride, padding, dilation, groups)
     _check.shape(op, "grad", grad, [x.shape[0], "Cout", *geometry.output])
     shape = (grad.shape[1], x.shape[1] // count, *size)
     if not on_gpu(grad):

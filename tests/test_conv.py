@@ -183,6 +183,14 @@ def test_large_tile(
     check(kernel_path, Case(n=1, channels=12, out=132, size=size), dtype, layout)
 
 
+def test_blocks_that_do_several_images(kernel_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More images and planes than a grid has rows: each block takes several, one after the other."""
+    monkeypatch.setattr(conv, "MAX_GRID_YZ", 2)
+    check(kernel_path, Case(n=5, channels=40, size=(6, 7)), "float16")
+    for layout in ("nchw", "nhwc"):
+        check(kernel_path, Case(n=5, channels=4, out=4, groups=4, size=(1, 9), padding=(0, 1), kernel=(1, 3)), "float32", layout)
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("capability", [75, 86, 90])
@@ -341,6 +349,7 @@ FORWARD_REFUSALS = [
     (lambda: cv3gpu.conv2d(X, W, groups=2, padding="full"), ValueError, "padding must be one of 'same', 'valid', got 'full'"),
     (lambda: cv3gpu.conv2d(X, W, groups=2, padding="same", stride=2), ValueError, "padding must be a number where stride is not 1, got 'same'"),
     (lambda: cv3gpu.conv2d(X, W, groups=2, dilation=4), ValueError, r"x must be at least the dilated kernel's size \(9, 9\) with its padding, got \(6, 5\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding=2**30), ValueError, r"padding must leave the padded image under 2\*\*31 rows and columns, got \(2147483654, 2147483653\)"),
     (lambda: cv3gpu.conv2d(X[:, :, :0], W, groups=2), ValueError, r"x must be at least the dilated kernel's size \(3, 3\) with its padding, got \(0, 5\)"),
 ]  # fmt: skip
 
@@ -369,7 +378,7 @@ INPUT_REFUSALS = [
     (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), dilation=0), ValueError, "dilation must be from 1 to 2147483647, got 0"),
     (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), padding=(0, -1)), ValueError, "padding must be from 0 to 2147483647, got -1"),
     (lambda: cv3gpu.conv2d_adjoint_input(G, W, (6, 5), padding="big"), ValueError, "padding must be one of 'same', 'valid', got 'big'"),
-    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (2, 5)), ValueError, r"x must be at least the dilated kernel's size \(3, 3\)"),
+    (lambda: cv3gpu.conv2d_adjoint_input(G, W, (2, 5)), ValueError, r"input_size must be at least the dilated kernel's size \(3, 3\)"),
 ]  # fmt: skip
 
 WEIGHT_REFUSALS = [

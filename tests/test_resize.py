@@ -221,8 +221,8 @@ def test_blocks_that_do_several_planes(
     kernel_path: Any, monkeypatch: pytest.MonkeyPatch, mode: str, layout: str
 ) -> None:
     monkeypatch.setattr(resize, "ENOUGH_BLOCKS", 2)
-    case = Case((5, 3, 6, 40), {"mode": mode, "size": (13, 90)}, layout)
-    check(kernel_path, case, "float32", np.random.default_rng(5))
+    for shape, size in (((5, 3, 6, 40), (13, 90)), ((5, 30, 6, 40), (13, 90)), ((1, 2, 1, 1), (40, 300))):
+        check(kernel_path, Case(shape, {"mode": mode, "size": size}, layout), "float32", np.random.default_rng(5))
 
 
 def test_results_repeat_bit_for_bit(kernel_path: Any) -> None:
