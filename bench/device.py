@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.device", description=__doc__.partition("\n")[0])
     parser.add_argument("--budget", type=float, default=540, help="seconds for everything (default 540)")
     parser.add_argument(
-        "--out", type=Path, help="folder of logs and results (default $OUT, else bench/results)"
+        "--out", type=Path, help="folder of logs and results (default bench/results)"
     )
     parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(groups)}")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = chosen.only.split(",") if chosen.only else list(groups)
     if unknown := set(only) - set(groups):
         parser.error(f"--only must name stages among {', '.join(groups)}, got {', '.join(sorted(unknown))}")
-    out = (chosen.out or Path(os.environ.get("OUT") or ROOT / "bench" / "results")).resolve()
+    out = (chosen.out or ROOT / "bench" / "results").resolve()
     plan = [stage for stage in stages(out, chosen.budget) if stage.group in only]
     if chosen.only:  # what was asked for alone shares the whole budget
         plan = [replace(stage, limit=max(stage.limit, chosen.budget / len(plan))) for stage in plan]
