@@ -1,10 +1,10 @@
 """From a kernel's name to its launch: specialise, compile, cache, run.
 
-``kernel("resize.cu", "bilinear", real="float32")`` finds the CUDA C++ text, pastes the constants in front as
-C++ declarations, and gives a callable that launches it::
+``kernel("conv_pack.cu", "conv2d_pack_weight", real="float32")`` finds the CUDA C++ text, pastes the constants
+in front as C++ declarations, and gives a callable that launches it::
 
-    launch = kernel("resize.cu", "bilinear", real=dtype_name(x))
-    launch(grid, block, x, y, h, w)          # same order as the signature in the .cu file
+    launch = kernel("conv_pack.cu", "conv2d_pack_weight", real=dtype_name(weight))
+    launch(grid, block, weight, packed, ...)  # same order as the signature in the .cu file
 
 The first launch on a device compiles the text with NVRTC (no nvcc, no host compiler) and keeps the binary in
 a private folder. Python numbers become the C++ types of the signature, arrays become pointers, and the work
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _array, kernels
-from .errors import BackendUnavailableError, KernelCompileError, OutOfMemoryError
+from .errors import BackendUnavailableError, KernelCompileError
 
 __all__ = ["Kernel", "blocks", "cache_folder", "compile_source", "kernel", "numba_kernel", "specialise"]
 
@@ -388,8 +388,3 @@ class NumbaKernel:
 def numba_kernel(function: Callable[..., None]) -> NumbaKernel:
     """The launcher of a numba.cuda kernel; ``function`` is the plain Python function."""
     return NumbaKernel(function)
-
-
-def out_of_memory(op: str, wanted: int, advice: str) -> OutOfMemoryError:
-    """The error of an operator whose workspace does not fit."""
-    return OutOfMemoryError(f"{op}: needs {wanted / 2**20:.0f} MiB of device memory; {advice}")

@@ -10,7 +10,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -294,21 +294,6 @@ class HostKernel:
         self._collect_stats()
         if text:
             self._raise(outcome, text)
-
-    def with_options(self, **changes: Any) -> HostKernel:
-        """The same kernel with another order, seed, preempt or watchdog."""
-        return HostKernel(
-            self.library,
-            self.name,
-            self._entry,
-            self._parameters,
-            self._variables,
-            replace(self.options, **changes),
-            self._max_threads,
-            self._shared_alignment,
-            self._on_launch,
-            self._dynamic_shared,
-        )
 
     def _region_name(self, region: _Region) -> str:
         numbers = sorted({self._parameters[index].argument for index in region.positions})
