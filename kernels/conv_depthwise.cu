@@ -33,12 +33,31 @@ __device__ __forceinline__ int first_row(int g, int dilation) {
   return ROWS == 1 ? g : g / dilation * dilation * ROWS + g % dilation;
 }
 
-// Visits the source rows that a thread's ROWS results need (stride 1), in order: row u lies u * dilation below the first
-// and serves result j through kernel row u - j; transposed, the kernel rows run the other way, high - 1 - (u - j).
-template <class Visit> __device__ __forceinline__ void each_row(int kernel_rows, Visit visit) {
-  const int n = rows_of(kernel_rows);
+// Visits the source pixels that a thread's ROWS results need (stride 1), by rows: source row u lies u * dilation below the
+// first and serves result j through kernel row u - j; transposed, the kernel rows run the other way. At each it calls
+// read(y, z, serve), which loads the pixel and calls serve(add); that calls add(j, tap) for each result the pixel serves.
+template <class Read> __device__ __forceinline__ void each_pixel(
+    const Geometry& geometry, int kernel_rows, int row, int col, Read read) {
+  const int high = rows_of(kernel_rows), wide = cols_of(geometry.kernel_cols);
 #pragma unroll
-  for (int u = 0; u < n + ROWS - 1; ++u) visit(u);
+  for (int u = 0; u < high + ROWS - 1; ++u) {
+    const int down = (ADJOINT ? u - high + 1 : u) * geometry.dilation_rows;
+    const int y = ADJOINT ? row + geometry.pad_top + down : row - geometry.pad_top + down;
+    if (y < 0 || y >= geometry.source_rows) continue;
+#pragma unroll
+    for (int s = 0; s < wide; ++s) {
+      const int across = s * geometry.dilation_cols;
+      const int z = ADJOINT ? col + geometry.pad_left - across : col - geometry.pad_left + across;
+      if (z < 0 || z >= geometry.source_cols) continue;
+      read(y, z, [&](auto add) {
+#pragma unroll
+        for (int j = 0; j < ROWS; ++j) {
+          const int r = ADJOINT ? high - 1 - (u - j) : u - j;
+          if (r >= 0 && r < high) add(j, r * wide + s);
+        }
+      });
+    }
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
@@ -80,21 +99,9 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
               sum[0] += (accum)load(w[r * wide + s]) * (accum)load(x[y * source_h + z * source_w]);
           }
       } else {
-        each_row(kernel_rows, [&](int u) {
-          // The row that kernel row 0 (forward) or high - 1 (transposed) reads, u rows of `dilation` further down.
-          const int y = ADJOINT ? row + pad_top + (u - high + 1) * dilation_rows : row - pad_top + u * dilation_rows;
-          if (y < 0 || y >= source_rows) return;
-#pragma unroll
-          for (int s = 0; s < wide; ++s) {
-            const int z = ADJOINT ? col + pad_left - s * dilation_cols : col - pad_left + s * dilation_cols;
-            if (z < 0 || z >= source_cols) continue;
-            const accum value = load(x[y * source_h + z * source_w]);
-#pragma unroll
-            for (int j = 0; j < ROWS; ++j) {
-              const int r = ADJOINT ? high - 1 - (u - j) : u - j;
-              if (r >= 0 && r < high) sum[j] += (accum)load(w[r * wide + s]) * value;
-            }
-          }
+        each_pixel(geometry, kernel_rows, row, col, [&](int y, int z, auto serve) {
+          const accum value = load(x[y * source_h + z * source_w]);
+          serve([&](int j, int tap) { sum[j] += (accum)load(w[tap]) * value; });
         });
       }
     }
@@ -150,20 +157,9 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
           if (geometry.source<ADJOINT>(row, col, {r, s}, y, z)) add(value_at(y, z), r * wide + s, sum[0]);
         }
     } else {
-      each_row(kernel_rows, [&](int u) {
-        const int y = ADJOINT ? row + pad_top + (u - high + 1) * dilation_rows : row - pad_top + u * dilation_rows;
-        if (y < 0 || y >= source_rows) return;
-#pragma unroll
-        for (int s = 0; s < wide; ++s) {
-          const int z = ADJOINT ? col + pad_left - s * dilation_cols : col - pad_left + s * dilation_cols;
-          if (z < 0 || z >= source_cols) continue;
-          const piece value = value_at(y, z);
-#pragma unroll
-          for (int j = 0; j < ROWS; ++j) {
-            const int r = ADJOINT ? high - 1 - (u - j) : u - j;
-            if (r >= 0 && r < high) add(value, r * wide + s, sum[j]);
-          }
-        }
+      each_pixel(geometry, kernel_rows, row, col, [&](int y, int z, auto serve) {
+        const piece value = value_at(y, z);
+        serve([&](int j, int tap) { add(value, tap, sum[j]); });
       });
     }
 #pragma unroll
