@@ -222,7 +222,9 @@ def _solve_gpu(cost: Any, n_rows: Any, n_cols: Any, maximize: bool) -> tuple[Any
 
 # ---- CPU ------------------------------------------------------------------------------------------------
 
-# A problem's scratch is one array of rows, `f` as float64 and `k` the same memory as int64. By column:
+# Nothing is allocated below (see `_njit`). The work space of a problem is rows as wide as the widest problem
+# needs; `width` is how much of them this one uses. Its scratch is some of those rows, `f` as float64 and `k`
+# the same memory as int64. By column:
 _V = 0  # f: column duals; -inf shuts a column
 _OPEN = 1  # f: the duals during one search, -inf where the column was already scanned
 _VALUE = 2  # f: reduced costs of one row
@@ -256,7 +258,7 @@ def _padded(m: int) -> int:
     return (max(m, 1) + _LANES - 1) // _LANES * _LANES
 
 
-def _load(cost: Array, n_rows: int, n_cols: int, sign: float, out: Array) -> int:
+def _load(cost: Array, n_rows: int, n_cols: int, sign: float, out: Array, width: int) -> int:
     """Copy sign * cost[:n_rows, :n_cols], lying down (rows <= columns); count what is not finite or +inf."""
     bad = 0
     if n_rows <= n_cols:
@@ -265,7 +267,7 @@ def _load(cost: Array, n_rows: int, n_cols: int, sign: float, out: Array) -> int
                 x = sign * np.float64(cost[i, j])
                 bad += 0 if x > -_INF else 1
                 out[i, j] = x
-            for j in range(n_cols, out.shape[1]):
+            for j in range(n_cols, width):
                 out[i, j] = _INF
     else:
         for j in range(n_cols):
@@ -273,28 +275,27 @@ def _load(cost: Array, n_rows: int, n_cols: int, sign: float, out: Array) -> int
                 x = sign * np.float64(cost[i, j])
                 bad += 0 if x > -_INF else 1
                 out[j, i] = x
-            for i in range(n_rows, out.shape[1]):
+            for i in range(n_rows, width):
                 out[j, i] = _INF
     return bad
 
 
-def _find(k: Array, keys: int, low: int) -> int:
+def _find(k: Array, keys: int, low: int, width: int) -> int:
     """The column whose key is `low`; among several the one of the lowest rank."""
-    width = k.shape[1]
-    none = 2 * width
+    taken = k.shape[1]  # what a taken column's rank lies above its index
+    none = 2 * taken
     best = none
     for j in range(width):
         best = min(best, k[_RANK, j] if k[keys, j] == low else none)
-    return best if best < width else best - width
+    return best if best < taken else best - taken
 
 
-def _two_best(cost: Array, row: int, f: Array, k: Array) -> tuple[int, int]:
+def _two_best(cost: Array, row: int, f: Array, k: Array, width: int) -> tuple[int, int]:
     """Reduced costs of a row: (best column, key of the second-best). The costs are left in _VALUE.
 
     Positive doubles order like their bits do as integers; negative ones too, once their magnitude is
     complemented.
     """
-    width = k.shape[1]
     for j in range(width):
         f[_VALUE, j] = cost[row, j] - f[_V, j]
     low = _INF_KEY
@@ -303,18 +304,19 @@ def _two_best(cost: Array, row: int, f: Array, k: Array) -> tuple[int, int]:
         x = x ^ (_MAGNITUDE if x < 0 else _ZERO)
         k[_NEAR, j] = x
         low = min(low, x)
-    none = 2 * width
+    taken = k.shape[1]
+    none = 2 * taken
     best, second, ties = none, _INF_KEY, 0
     for j in range(width):
         x = k[_NEAR, j]
         best = min(best, k[_RANK, j] if x == low else none)
         second = min(second, _INF_KEY if x == low else x)
         ties += 1 if x == low else 0
-    return best if best < width else best - width, low if ties > 1 else second
+    return best if best < taken else best - taken, low if ties > 1 else second
 
 
 def _relax(
-    cost: Array, row: int, f: Array, k: Array, offset: float, floor: int, before: int, after: int
+    cost: Array, row: int, f: Array, k: Array, width: int, offset: float, floor: int, before: int, after: int
 ) -> int:
     """Row `after` = min(before, max(cost - dual + offset, floor)), in keys (all >= 0); returns the least.
 
@@ -322,18 +324,18 @@ def _relax(
     path. `after` is another row than `before` because a minimum in place would compile to slow masked
     stores.
     """
-    for j in range(k.shape[1]):
+    for j in range(width):
         f[_VALUE, j] = cost[row, j] - f[_OPEN, j] + offset
     low = _INF_KEY
-    for j in range(k.shape[1]):
+    for j in range(width):
         x = min(max(k[_VALUE, j], floor), k[before, j])
         k[after, j] = x
         low = min(low, x)
     return low
 
 
-def _reset(n: int, f: Array, k: Array) -> None:
-    for j in range(k.shape[1]):
+def _reset(n: int, f: Array, k: Array, width: int) -> None:
+    for j in range(width):
         f[_V, j] = 0.0
         k[_RANK, j] = j
         k[_ROW_OF_COL, j] = -1
@@ -350,13 +352,13 @@ def _pair(k: Array, row: int, col: int) -> None:
     k[_COL_OF_ROW, row] = col
 
 
-def _column_minima(cost: Array, f: Array, k: Array, m: int) -> bool:
+def _column_minima(cost: Array, f: Array, k: Array, width: int, m: int) -> bool:
     """Column duals = column minima: a valid start where every column gets matched. False if one can't be."""
-    for j in range(k.shape[1]):
+    for j in range(width):
         f[_OPEN, j] = cost[0, j]
     before, after = _OPEN, _VALUE
     for i in range(1, cost.shape[0]):
-        for j in range(k.shape[1]):
+        for j in range(width):
             f[after, j] = min(cost[i, j], f[before, j])
         before, after = after, before
     finite = 0
@@ -366,7 +368,7 @@ def _column_minima(cost: Array, f: Array, k: Array, m: int) -> bool:
     return finite == m
 
 
-def _row_reduction(cost: Array, f: Array, k: Array) -> None:
+def _row_reduction(cost: Array, f: Array, k: Array, width: int) -> None:
     """Give each row its cheapest column, and lower that column's dual to the row's second choice.
 
     (One round of an auction.) A row displaced on the way chooses again at once, up to a limit; `_match`
@@ -376,7 +378,7 @@ def _row_reduction(cost: Array, f: Array, k: Array) -> None:
     for first in range(cost.shape[0]):
         row = first
         while row >= 0:
-            col, second = _two_best(cost, row, f, k)
+            col, second = _two_best(cost, row, f, k, width)
             if second == _INF_KEY:
                 break  # at most one choice: its dual has no finite bound, leave the row to the search
             k[_STEP_DIST, 0] = second ^ (_MAGNITUDE if second < 0 else _ZERO)
@@ -395,14 +397,14 @@ def _row_reduction(cost: Array, f: Array, k: Array) -> None:
                     row = -1
 
 
-def _search(cost: Array, root: int, f: Array, k: Array) -> tuple[int, int, float]:
+def _search(cost: Array, root: int, f: Array, k: Array, width: int) -> tuple[int, int, float]:
     """Dijkstra from a free row to the nearest free column: (steps, column or -1, its distance)."""
-    col, _ = _two_best(cost, root, f, k)
+    col, _ = _two_best(cost, root, f, k, width)
     k[_STEP_ROW, 0] = root
     if f[_VALUE, col] == _INF:
         return 1, -1, 0.0
     f[_U, root] = f[_VALUE, col]
-    for j in range(k.shape[1]):
+    for j in range(width):
         f[_OPEN, j] = f[_V, j]
         k[_NEAR, j] = _INF_KEY
     before, after = _NEAR, _NEXT
@@ -412,10 +414,10 @@ def _search(cost: Array, root: int, f: Array, k: Array) -> tuple[int, int, float
         k[_STEP_ROW, step] = row
         f[_STEP_DIST, step] = dist
         step += 1
-        low = _relax(cost, row, f, k, dist - f[_U, row], low, before, after)
+        low = _relax(cost, row, f, k, width, dist - f[_U, row], low, before, after)
         if low == _INF_KEY:
             return step, -1, 0.0
-        col = _find(k, after, low)
+        col = _find(k, after, low, width)
         dist = f[after, col]
         row = k[_ROW_OF_COL, col]
         if row < 0:
@@ -465,19 +467,19 @@ def _shut(f: Array, k: Array, steps: int) -> None:
             f[_V, k[_STEP_COL, t]] = -_INF
 
 
-def _match(cost: Array, f: Array, k: Array, m: int, square: bool) -> int:
+def _match(cost: Array, f: Array, k: Array, width: int, m: int, square: bool) -> int:
     """Match the rows that can be; returns how many could not, at the first of them if the problem is square.
 
     The start from the column minima holds only where all of a square problem can be matched.
     """
-    _reset(cost.shape[0], f, k)
-    if square and not _column_minima(cost, f, k, m):
+    _reset(cost.shape[0], f, k, width)
+    if square and not _column_minima(cost, f, k, width, m):
         return 1
-    _row_reduction(cost, f, k)
+    _row_reduction(cost, f, k, width)
     left = 0
     for root in range(cost.shape[0]):
         if k[_COL_OF_ROW, root] < 0:
-            steps, sink, dist = _search(cost, root, f, k)
+            steps, sink, dist = _search(cost, root, f, k, width)
             if sink >= 0:
                 _augment(cost, f, k, steps, sink, dist)
             else:
@@ -488,53 +490,51 @@ def _match(cost: Array, f: Array, k: Array, m: int, square: bool) -> int:
     return left
 
 
-def _apart(cost: Array, k: Array) -> tuple[Array, Array]:
-    """The problem set aside by `_shut`, lying down: its columns as rows, of which there are fewer."""
-    n = 0
-    for j in range(k.shape[1]):
-        n += k[_COL_SHUT, j]
-    rows = np.empty(cost.shape[0], np.int64)
+def _apart(cost: Array, k: Array, width: int, rows: Array, out: Array) -> tuple[int, int]:
+    """Puts the problem set aside by `_shut` into `out`, lying down: its columns as rows, of which there are fewer.
+
+    Returns its size; `rows` are the rows of `cost` that became its columns.
+    """
     count = 0
     for i in range(cost.shape[0]):
         if k[_ROW_SHUT, i]:
             rows[count] = i
             count += 1
-    rows = rows[:count]
-    out = np.empty((n, _padded(count)))
-    out[:] = _INF
-    t = 0
-    for j in range(k.shape[1]):
+    n = 0
+    for j in range(width):
         if k[_COL_SHUT, j]:
-            for i in range(rows.size):
-                out[t, i] = cost[rows[i], j]
-            t += 1
-    return rows, out
+            for i in range(count):
+                out[n, i] = cost[rows[i], j]
+            for i in range(count, _padded(count)):
+                out[n, i] = _INF
+            n += 1
+    return n, count
 
 
-def _rejoin(rows: Array, k: Array, solved: Array) -> None:
+def _rejoin(rows: Array, k: Array, width: int, solved: Array) -> None:
     """Take over the pairs of the problem that was solved apart."""
-    for i in rows:
-        k[_COL_OF_ROW, i] = -1
+    for t in range(rows.size):
+        k[_COL_OF_ROW, rows[t]] = -1
     t = 0
-    for j in range(k.shape[1]):
+    for j in range(width):
         if k[_COL_SHUT, j]:
             k[_COL_OF_ROW, rows[solved[_COL_OF_ROW, t]]] = j
             t += 1
 
 
-def _write(cost: Array, k: Array, flipped: bool, sign: float, row_ind: Array, col_ind: Array) -> float:
+def _write(cost: Array, k: Array, width: int, flipped: bool, sign: float, row_ind: Array, col_ind: Array) -> float:
     """Pairs sorted by row, padded with -1; returns the sum of their costs."""
-    row_ind[:] = -1
-    col_ind[:] = -1
+    for i in range(row_ind.size):
+        row_ind[i], col_ind[i] = -1, -1
     n = cost.shape[0]
     count, total = 0, 0.0
-    for j in range(k.shape[1]):
+    for j in range(width):
         k[_ROW_OF_COL, j] = -1
     for i in range(n):
         j = k[_COL_OF_ROW, i]
         if j >= 0:
             k[_ROW_OF_COL, j] = i
-    for i in range(k.shape[1] if flipped else n):
+    for i in range(width if flipped else n):
         j = k[_ROW_OF_COL, i] if flipped else k[_COL_OF_ROW, i]
         if j >= 0:
             row_ind[count], col_ind[count] = i, j
@@ -544,32 +544,34 @@ def _write(cost: Array, k: Array, flipped: bool, sign: float, row_ind: Array, co
 
 
 def _solve_batch(
-    cost: Array, n_rows: Array, n_cols: Array, sign: float, row_ind: Array, col_ind: Array, total: Array
-) -> int:
-    """All problems of a batch; returns the first that holds a NaN or a wrong infinity, or -1."""
-    work = np.empty((0, _LANES))
-    f = np.empty((_SCRATCH_ROWS, _LANES))
-    k = f.view(np.int64)
+    cost: Array, n_rows: Array, n_cols: Array, sign: float, row_ind: Array, col_ind: Array, total: Array,
+    space: Array, space_k: Array,
+) -> int:  # fmt: skip
+    """All problems of a batch; returns the first that holds a NaN or a wrong infinity, or -1.
+
+    The work space is `space`, and `space_k` the same memory as int64. Row by row: a problem's costs, its
+    scratch, and for what is solved apart a row of indices, scratch and costs.
+    """
     for b in range(cost.shape[0]):
         n, m = min(n_rows[b], n_cols[b]), max(n_rows[b], n_cols[b])
-        if n != work.shape[0] or _padded(m) != work.shape[1]:
-            work = np.empty((n, _padded(m)))
-            f = np.empty((_SCRATCH_ROWS, _padded(m)))
-            k = f.view(np.int64)
-        if _load(cost[b], n_rows[b], n_cols[b], sign, work) > 0:
+        width = _padded(m)
+        end = n + _SCRATCH_ROWS
+        work, f, k = space[:n], space[n:end], space_k[n:end]
+        if _load(cost[b], n_rows[b], n_cols[b], sign, work, width) > 0:
             return b
         square = n == m
-        left = _match(work, f, k, m, square)
+        left = _match(work, f, k, width, m, square)
         if left > 0 and square:
             square = False
-            left = _match(work, f, k, m, square)
+            left = _match(work, f, k, width, m, square)
         if left > 0:
-            rows, apart = _apart(work, k)
-            g = np.empty((_SCRATCH_ROWS, apart.shape[1]))
-            solved = g.view(np.int64)
-            _match(apart, g, solved, rows.size, square)
-            _rejoin(rows, k, solved)
-        total[b] = _write(work, k, n_rows[b] > n_cols[b], sign, row_ind[b], col_ind[b])
+            rows = space_k[end]
+            start, end = end + 1, end + 1 + _SCRATCH_ROWS
+            g, solved = space[start:end], space_k[start:end]
+            height, count = _apart(work, k, width, rows, space[end:])
+            _match(space[end : end + height], g, solved, _padded(count), count, square)
+            _rejoin(rows[:count], k, width, solved)
+        total[b] = _write(work, k, width, n_rows[b] > n_cols[b], sign, row_ind[b], col_ind[b])
     return -1
 
 
@@ -577,6 +579,15 @@ _CPU_FUNCTIONS = (
     *(_padded, _load, _find, _two_best, _relax, _reset, _pair, _column_minima, _row_reduction, _search),
     *(_predecessor, _augment, _shut, _match, _apart, _rejoin, _write, _solve_batch),
 )
+
+
+def _work_space(n: int, m: int) -> tuple[Array, Array]:
+    """What `_solve_batch` needs for n rows and m columns at most; rows begin on a cache line, for speed."""
+    shape = 2 * (n + _SCRATCH_ROWS) + 1, _padded(m)
+    memory = np.empty(math.prod(shape) + _LANES)
+    start = -memory.ctypes.data % (8 * _LANES) // 8
+    space = memory[start : start + math.prod(shape)].reshape(shape)
+    return space, space.view(np.int64)
 
 
 def _solve_cpu(cost: Array, n_rows: Array, n_cols: Array, maximize: bool) -> tuple[Array, Array, Array]:
@@ -588,13 +599,16 @@ def _solve_cpu(cost: Array, n_rows: Array, n_cols: Array, maximize: bool) -> tup
 
     def part(start: int, stop: int) -> int:
         piece = slice(start, stop)
-        values = np.require(cost[piece], np.float64, ["C", "W"])  # what the kernel is compiled for
-        sizes = n_rows[piece], n_cols[piece]
-        bad = solve(values, *sizes, -1.0 if maximize else 1.0, row_ind[piece], col_ind[piece], total[piece])
+        values = np.ascontiguousarray(cost[piece], np.float64)  # what the kernel is compiled for
+        sizes, results = (n_rows[piece], n_cols[piece]), (row_ind[piece], col_ind[piece], total[piece])
+        space = spaces.pop()
+        bad = solve(values, *sizes, -1.0 if maximize else 1.0, *results, *space)
+        spaces.append(space)
         return start + bad if bad >= 0 else batch
 
     threads = min(batch, len(os.sched_getaffinity(0))) if cost.size >= _PARALLEL_WORK else 1
     pieces = max(threads * _PIECES_PER_THREAD, cost.size // _PIECE) if cost.size >= _PIECE else 1
+    spaces = [_work_space(k, max(cost.shape[1:])) for _ in range(max(threads, 1))]
     edges = np.linspace(0, batch, min(batch, pieces) + 1).astype(int).tolist() if batch else [0]
     if threads <= 1:
         bad = list(map(part, edges[:-1], edges[1:]))

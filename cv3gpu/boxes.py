@@ -218,7 +218,7 @@ def _vjp_cpu(
         pull = _njit.compiled(_area, _quotient, _passed, _by_sides, _add, _sum, _share, _by_edge, _pull)
         one = grad.dtype.type(1)
         rows = np.empty((6, b.shape[1]), b.dtype)
-        grad = np.require(grad, requirements=["C", "W"])  # what the loops are compiled for
+        grad = np.ascontiguousarray(grad)  # what the loops are compiled for
         pull(grad, inward_a, inward_b, kind == "ioa", kind == "giou", one, rows, by_a, by_b)
     return _by_coordinates(by_a, inward_a, format), _by_coordinates(by_b, inward_b, format)
 
