@@ -22,18 +22,24 @@ from . import _check
 
 __all__ = [
     "Pointer",
+    "argsort",
     "array_op",
     "as_numpy",
+    "copy",
     "device_of",
     "dtype_name",
     "empty",
     "family",
+    "from_host",
     "from_numpy",
     "host_backend",
+    "library",
     "memory_format",
     "on_gpu",
     "pointer",
     "strides",
+    "to_host",
+    "zeros",
 ]
 
 P = ParamSpec("P")
@@ -143,6 +149,43 @@ def empty(like: Any, shape: Sequence[int], dtype: str | None = None, layout: str
     if host_backend.get() is not None:
         out.view(np.uint8)[...] = 255
     return out
+
+
+def zeros(like: Any, shape: Sequence[int], dtype: str | None = None) -> Any:
+    """As :func:`empty`, filled with zeros."""
+    out = empty(like, shape, dtype)
+    out[...] = 0
+    return out
+
+
+def library(x: Any) -> Any:
+    """The module of the array's library, for the functions that all three have by one name."""
+    return np if family(x) == "numpy" else importlib.import_module(str(family(x)))
+
+
+def argsort(x: Any) -> Any:
+    """The order that sorts a vector, equal elements as they stand."""
+    return x.argsort(stable=True) if family(x) == "torch" else x.argsort(kind="stable")
+
+
+def copy(x: Any) -> Any:
+    """A copy on the same device, without gradient history; of anything else a NumPy array."""
+    if family(x) == "torch":
+        return x.detach().clone()
+    return np.array(x) if family(x) is None else x.copy()
+
+
+def to_host(x: Any) -> np.ndarray:
+    """The values in NumPy: waits for the device where they are elsewhere."""
+    kind = family(x)
+    return x.detach().cpu().numpy() if kind == "torch" else x.get() if kind == "cupy" else x
+
+
+def from_host(values: np.ndarray, like: Any) -> Any:
+    """NumPy values as an array of the library and device of ``like``."""
+    if family(like) == "torch":
+        return sys.modules["torch"].from_numpy(values).to(like.device)
+    return values if family(like) == "numpy" else importlib.import_module("cupy").asarray(values)
 
 
 def pointer(x: Any) -> Pointer:

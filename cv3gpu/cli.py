@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from . import __version__
+from ._table import aligned
 from .errors import BackendUnavailableError, DataFormatError, KernelCompileError, OutOfMemoryError
 
 __all__ = ["main"]
@@ -42,6 +45,8 @@ class Commands(click.Group):
 
 def _fail(error: Exception, code: int) -> NoReturn:
     click.echo(f"cv3gpu: {error}".replace("cv3gpu: cv3gpu: ", "cv3gpu: "), err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(f"  {note}", err=True)
     raise click.exceptions.Exit(code) from error
 
 
@@ -97,12 +102,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
             table.add_row(*map(Text, row))
         Console().print(table)
         return
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        cells = (
-            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        click.echo("  ".join(cells).rstrip())
+    click.echo(aligned(header, rows, right))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,9 +122,7 @@ def main() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the pictures.",
 )
-@click.option(
-    "--only", multiple=True, metavar="FAMILY", help="Run this family only; may be given several times."
-)
+@click.option("--only", multiple=True, metavar="FAMILY", help="Run this family only; may be given several times.")
 @_json_option
 def demo(out: Path, only: tuple[str, ...], as_json: bool) -> None:
     """Run the operators on real input and check them.
@@ -137,9 +135,7 @@ def demo(out: Path, only: tuple[str, ...], as_json: bool) -> None:
 
     families = sorted({entry.family for entry in demos.ENTRIES})
     if unknown := set(only) - set(families):
-        raise click.UsageError(
-            f"--only must be one of {', '.join(families)}, got {', '.join(sorted(unknown))}"
-        )
+        raise click.UsageError(f"--only must be one of {', '.join(families)}, got {', '.join(sorted(unknown))}")
     chosen = [entry for entry in demos.ENTRIES if not only or entry.family in only]
     with _progress("demo", len(chosen)) as begin:
         result = demos.run(out, chosen, begin)
@@ -229,17 +225,13 @@ def kernels_list(as_json: bool) -> None:
     if as_json:
         _print_json(found)
         return
-    cells = [
-        (f["file"], f["kind"], str(f["variants"]), " ".join(f["arch"]), " ".join(f["kernels"])) for f in found
-    ]
+    cells = [(f["file"], f["kind"], str(f["variants"]), " ".join(f["arch"]), " ".join(f["kernels"])) for f in found]
     _table(("file", "kind", "variants", "architectures", "kernels"), cells, right=(2,))
 
 
 @kernels_group.command("compile", epilog="Example:  cv3gpu kernels compile --arch 90 resize.cu")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option(
-    "--arch", multiple=True, metavar="ARCH", help="Compute capability, such as 90; default: all declared."
-)
+@click.option("--arch", multiple=True, metavar="ARCH", help="Compute capability, such as 90; default: all declared.")
 @_json_option
 def kernels_compile(files: tuple[str, ...], arch: tuple[str, ...], as_json: bool) -> None:
     """Compile CUDA C++ kernels, and show registers and spills.
@@ -290,3 +282,190 @@ def kernels_compile(files: tuple[str, ...], arch: tuple[str, ...], as_json: bool
         click.echo(f"\n{len(cells)} kernels compiled, {len(failed)} files failed")
     if failed:
         raise click.exceptions.Exit(FAILURE)
+
+
+# ---- mot ------------------------------------------------------------------------------------------------
+
+# The library's own lists, which a test compares: --help imports neither NumPy nor the metrics.
+METRICS = ("hota", "clear", "identity", "vace", "count")
+BENCHMARKS = ("MOT15", "MOT16", "MOT17", "MOT20", "KITTI", "DETRAC")
+FORMATS = ("motchallenge", "kitti", "detrac")
+SWITCHES = 20  # identity switches that are printed; the file has all
+
+
+@main.group("mot")
+def mot_group() -> None:
+    """Evaluate multi-object trackers."""
+
+
+def _evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What `mot eval` and `mot compare` share."""
+    folder = click.Path(file_okay=False, path_type=Path)
+    file = click.Path(dir_okay=False, path_type=Path)
+    options = (
+        click.option("--benchmark", type=click.Choice(BENCHMARKS), help="Whose rules apply; default: none."),
+        click.option(
+            "--metrics",
+            multiple=True,
+            type=click.Choice(METRICS),
+            default=("clear", "identity", "hota"),
+            help="May be given several times; default: clear, identity and hota.",
+        ),
+        click.option("--format", type=click.Choice(FORMATS), help="Format of the files; default: found out."),
+        click.option("--csv", "csv_file", type=file, help="Write all figures of all sequences to this file."),
+        click.option("--plot", "pictures", type=folder, help="Draw pictures into this folder."),
+        _json_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@contextlib.contextmanager
+def _data_errors() -> Iterator[None]:
+    """Turns what is wrong with the data into an error line and exit code 3, and warnings into lines."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        except ValueError as error:
+            _fail(error, BAD_DATA)
+        finally:
+            for text in dict.fromkeys(str(warning.message) for warning in caught):
+                click.echo(f"cv3gpu: {text}", err=True)
+
+
+@mot_group.command("eval", epilog="Example:  cv3gpu mot eval MOT17/train results/MyTracker --benchmark MOT17")
+@click.argument("gt", type=click.Path(exists=True))
+@click.argument("pred", type=click.Path(exists=True))
+@_evaluation_options
+@click.option(
+    "--events",
+    "events_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write matches, misses, false positives, switches, fragmentations to this CSV file.",
+)
+def mot_eval(gt: str, pred: str, events_file: Path | None, **options: Any) -> None:
+    """Score the tracks in PRED against the ground truth in GT.
+
+    Both are a file, a folder or a zip archive: <seq>/gt/gt.txt or <seq>.txt for ground truth, <seq>.txt for
+    tracks; also KITTI's and UA-DETRAC's layouts. Prints a line for each sequence and one for all, ratios in
+    percent. Exit code 3 if a file is malformed or a sequence has no tracks.
+    """
+    from . import mot
+
+    asked, out = _split(options)
+    logs = {}
+    with _data_errors():
+        n = len(mot.sequences.find(gt, "gt", asked["format"]))
+        with _progress("evaluate", n) as begin:
+            report = mot.evaluate(gt, pred, progress=begin, **asked)
+        if events_file or out.pictures:
+            with _progress("events", n) as begin:
+                logs = mot.event_logs(gt, pred, asked["benchmark"], format=asked["format"], progress=begin)
+    if events_file:
+        mot.logs_to_csv(logs, events_file)
+    drawn = [*_draw_curves(out.pictures, {pred: report}), *_draw_logs(out.pictures, logs)] if out.pictures else []
+    _give(report, out, drawn)
+    if events_file and not out.as_json:
+        _print_switches(logs, events_file)
+
+
+@mot_group.command("compare", epilog="Example:  cv3gpu mot compare MOT17/train results/A results/B --benchmark MOT17")
+@click.argument("gt", type=click.Path(exists=True))
+@click.argument("preds", type=click.Path(exists=True), nargs=-1, required=True, metavar="PRED...")
+@_evaluation_options
+def mot_compare(gt: str, preds: tuple[str, ...], **options: Any) -> None:
+    """Score several trackers side by side.
+
+    Each PRED is as for `mot eval`; it is named by its file or folder. Prints a line for each, over all sequences,
+    ratios in percent, with * behind the best of a column.
+    """
+    from . import mot
+
+    asked, out = _split(options)
+    with _data_errors():
+        n = len(mot.sequences.find(gt, "gt", asked["format"]))
+        with _progress("evaluate", n) as begin:
+            comparison = mot.compare(gt, _named(preds), progress=begin, **asked)
+    _give(comparison, out, _draw_curves(out.pictures, comparison.reports) if out.pictures else [])
+
+
+class _Out(NamedTuple):
+    """Where the result goes."""
+
+    csv_file: Path | None
+    pictures: Path | None
+    as_json: bool
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], _Out]:
+    """What the library is asked for, and what becomes of its answer."""
+    out = _Out(*(options.pop(name) for name in _Out._fields))
+    return options, out
+
+
+def _named(paths: Sequence[str]) -> dict[str, str]:
+    """Paths by the names of their files or folders, or by themselves where these are not unique."""
+    names = [Path(os.path.abspath(path)).stem for path in paths]
+    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
+
+
+def _give(found: Any, out: _Out, drawn: Sequence[Path]) -> None:
+    """Prints a report or a comparison, and writes its table."""
+    if out.csv_file:
+        found.to_csv(out.csv_file)
+    if out.as_json:
+        _print_json(found.to_dict())
+        return
+    click.echo(found.table())
+    for number, path in enumerate(drawn):
+        click.echo(f"  {path}" if number else f"\npictures:\n  {path}")
+
+
+def _print_switches(logs: dict[str, Any], file: Path) -> None:
+    rows = []
+    for sequence, classes in logs.items():
+        for log in classes.values():
+            switches = log.of("switch")
+            columns = (switches.frame, switches.gt, switches.previous, switches.pred, switches.since)
+            rows += [(sequence, *map(str, row)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    click.echo(f"\n{len(rows)} switches; all events are in {file}")
+    if rows:
+        header = ("sequence", "frame", "identity", "followed by", "now by", "last in frame")
+        _table(header, rows[:SWITCHES], right=range(1, 6))
+    if len(rows) > SWITCHES:
+        click.echo(f"and {len(rows) - SWITCHES} more")
+
+
+def _draw(folder: Path, name: str, figure: Any) -> Path:
+    from . import viz
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    viz.save(figure, path)
+    return path
+
+
+def _draw_curves(folder: Path, reports: dict[str, Any]) -> list[Path]:
+    """HOTA's curves, a picture for each class."""
+    from . import viz
+
+    drawn = []
+    for class_name, figures in next(iter(reports.values())).combined.items():
+        if "HOTA" in figures:
+            combined = {tracker: report.combined[class_name] for tracker, report in reports.items()}
+            drawn.append(_draw(folder, f"alpha-{class_name}", viz.alpha_figure(combined, title=class_name)))
+    return drawn
+
+
+def _draw_logs(folder: Path, logs: dict[str, Any]) -> list[Path]:
+    """Who followed whom, a picture for each sequence and class that has ground truth."""
+    from . import viz
+
+    return [
+        _draw(folder, f"identities-{sequence}-{name}", viz.identities_figure(log, title=f"{sequence}, {name}"))
+        for sequence, classes in logs.items()
+        for name, log in classes.items()
+        if (log.gt >= 0).any()
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import bench_assignment, bench_boxes, bench_conv, bench_resize, peers, table, timing
+import cv3gpu
+from bench import (
+    bench_assignment,
+    bench_boxes,
+    bench_conv,
+    bench_mot,
+    bench_resize,
+    mot_data,
+    mot_peers,
+    peers,
+    table,
+    timing,
+)
 from bench.entry import NOT_INSTALLED, Entry, Errors, Results, Work, dense_errors, file_name, run
+from cv3gpu import mot
 
-BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes)
+BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes, bench_mot)
 VALUES = np.linspace(1.0, 2.0, 64)
 
 
@@ -92,12 +106,40 @@ def test_missing_peer_is_named() -> None:
     assert peers.need("a_module_that_nobody_has", lambda m: m) == NOT_INSTALLED
 
 
+def test_slow_peers_run_once_and_give_their_time() -> None:
+    calls = {"slow": 0, "off": 0}
+
+    def once(name: str, result: np.ndarray) -> tuple[np.ndarray, float]:
+        calls[name] += 1
+        return result, 77.0
+
+    work = Work(
+        ours=lambda: 2 * VALUES,
+        errors=functools.partial(dense_errors, 2 * VALUES),
+        once={"slow": lambda: once("slow", 2 * VALUES), "off": lambda: once("off", VALUES)},
+        facts={"peak memory, MB": 5},
+    )
+    outcome = run(entry(Counted(VALUES), setup=lambda: work), seconds=0.01)
+    assert calls == {"slow": 1, "off": 1}
+    assert outcome["times"]["slow"]["median"] == 77.0 and outcome["times"]["slow"]["rounds"] == 1
+    assert "off" not in outcome["times"] and outcome["absent"]["off"].startswith("wrong by")
+    assert outcome["facts"] == {"peak memory, MB": 5}
+
+
+def test_a_command_runs_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CV3GPU_BENCH_DATA", str(tmp_path))
+    cores = "import os; print(len(os.sched_getaffinity(0)))"
+    assert peers.command("-c", cores, one_core=True)() == 1
+    assert peers.on_one_core(lambda: len(os.sched_getaffinity(0)))() == 1  # type: ignore[operator]
+    assert peers.command("-c", cores)() == len(os.sched_getaffinity(0))
+    with pytest.raises(RuntimeError, match="exit status 1: ValueError: no"):
+        peers.command("-c", "raise ValueError('no')")()
+
+
 class FakeBenchmark:
     """What of pytest-benchmark's fixture is used; the fixture itself is skipped in tests."""
 
-    def pedantic(
-        self, target: Callable[[], None], setup: Callable[[], None], rounds: int, iterations: int
-    ) -> None:
+    def pedantic(self, target: Callable[[], None], setup: Callable[[], None], rounds: int, iterations: int) -> None:
         assert iterations == 1
         for _ in range(rounds):
             setup()
@@ -148,9 +190,7 @@ def test_names_are_unique_and_every_entry_counts_its_bytes() -> None:
 
 
 def test_roofline_of_a_known_shape() -> None:
-    (d1,) = [
-        e for e in bench_conv.ENTRIES if e.name == "conv2d forward D1 batch 8 bfloat16 channels_last cuda"
-    ]
+    (d1,) = [e for e in bench_conv.ENTRIES if e.name == "conv2d forward D1 batch 8 bfloat16 channels_last cuda"]
     assert d1.flops == pytest.approx(39.9e9, rel=1e-2)
     assert d1.bytes == pytest.approx(35.8e6, rel=1e-2)
 
@@ -185,7 +225,104 @@ def test_assignment_entry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(bench_assignment.SHAPES, "tiny", bench_assignment.Shape(3, 4, 6))
     outcome = run(bench_assignment._entry("tiny", "cpu"), seconds=0.01)
     assert outcome["status"] == "ok", outcome
-    assert "SciPy loop, 1 thread" in outcome["times"]
+    assert {"SciPy loop, 1 core", "ours on all cores"} <= set(outcome["times"])
+    assert not any("wrong" in why for why in outcome["absent"].values()), outcome["absent"]
+
+
+def test_gated_batches_have_a_full_matching_and_shut_ones_do_not() -> None:
+    gated = bench_assignment.costs(bench_assignment.Shape(50, 9, 20, gated=0.8))
+    assert 0.6 < np.isinf(gated).mean() < 0.8
+    assert (bench_assignment.best_totals(gated)[1] == 9).all()
+    shut = bench_assignment.costs(bench_assignment.Shape(50, 9, 20, gated=0.8, shut=5))
+    best, pairs = bench_assignment.best_totals(shut)
+    assert (pairs[:5] == 8).all() and (pairs[5:] == 9).all()
+    found = cv3gpu.linear_sum_assignment(shut)
+    assert bench_assignment.matching_errors(shut, best, found, pairs).largest < 1e-12
+    assert bench_assignment.matching_errors(shut, best, found).largest == float("inf")
+
+
+# ---- tracking -------------------------------------------------------------------------------------------
+
+
+def test_walks_are_seeded_and_dense() -> None:
+    gt, pred = mot_data.walks(2, 200, 30, 5)
+    again, _ = mot_data.walks(2, 200, 30, 5)
+    assert all(np.array_equal(a, b) for a, b in zip(gt, again, strict=True))
+    assert len(gt.frame) == 2 * 200 * 35 and 0.6 < len(pred.frame) / (2 * 200 * 30) < 0.9
+    for side in (gt, pred):
+        keys = np.stack([side.sequence, side.frame, side.id])
+        assert np.unique(keys, axis=1).shape == keys.shape
+    (scores,) = mot.evaluate_boxes(*mot_data.walks(1, 200, 30, 5), benchmark="MOT17")
+    assert 0.6 < scores["MOTA"] < 0.9 and scores["IDSW"] > 0
+
+
+def test_linker_follows_boxes_and_forgets_them() -> None:
+    frame = np.array([1, 1, 2, 2, 3, 3 + mot_data.PATIENCE + 2])
+    left = np.array([0.0, 500, 501, 2, 4, 4])
+    box = np.column_stack([left, np.zeros(6), np.full(6, 50), np.full(6, 100)])
+    tracks = mot_data.linked(mot.Tracks(frame, [-1] * 6, box, score=[0.9] * 6), 0.5)
+    by_row = dict(
+        zip(zip(tracks.frame.tolist(), tracks.box[:, 0].tolist(), strict=True), tracks.id.tolist(), strict=True)
+    )
+    assert by_row[1, 0.0] == by_row[2, 2.0] == by_row[3, 4.0] != by_row[frame[-1], 4.0]
+    assert by_row[1, 500.0] == by_row[2, 501.0] != by_row[1, 0.0]
+    assert len(mot_data.linked(tracks, 0.95)) == 0
+
+
+def test_tiles_stand_apart_and_score_alike() -> None:
+    gt, pred = mot_data.walk_tracks(80, 6)
+    tile = mot_data.Tile("", mot_data.Tracked(""), copies=3, repeats=2)
+    narrow = [mot.Tracks(t.frame, t.id, t.box * [0.2, 1, 0.2, 1], t.score, np.ones(len(t))) for t in (gt, pred)]
+    # A fifth of the walkers' width, so that a copy does not reach into the next.
+    one, many = (mot.clear(*sides) for sides in (narrow, [mot_data.tiled(t, 80, tile) for t in narrow]))
+    assert many["CLR_TP"] == 6 * one["CLR_TP"] and many["CLR_FP"] == 6 * one["CLR_FP"]
+
+
+def test_figures_are_compared_by_sequence() -> None:
+    reference = {"a": {"MOTA": 0.5, "IDSW": 0.0}, "COMBINED": {"MOTA": 0.5, "IDSW": 4.0}}
+    errors = bench_mot.figure_errors
+    assert errors(reference, reference) == Errors(0.0, 0.0)
+    assert errors(reference, {"COMBINED": reference["COMBINED"]}) == Errors(0.0, 0.0)
+    assert errors(reference, {**reference, "COMBINED": {"IDSW": 5.0}}).largest == pytest.approx(0.25)
+    assert errors(reference, {"a": reference["a"]}) == bench_mot.WRONG
+    assert errors(reference, {**reference, "a": {"MOTA": float("nan")}}) == bench_mot.WRONG
+
+
+def test_array_entry_runs_and_sees_a_wrong_integer() -> None:
+    outcome = run(bench_mot._array_entry("small", "cpu", 1), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    scores = [{"IDSW": 3, "MOTA": 0.5}]
+    assert bench_mot.array_errors(scores, scores) == Errors(0.0, 0.0)
+    assert bench_mot.array_errors(scores, [{"IDSW": 4, "MOTA": 0.5}]) == bench_mot.WRONG
+
+
+def test_long_entry_states_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CV3GPU_BENCH_DATA", str(tmp_path))
+    outcome = run(bench_mot._long_entry(50), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert outcome["facts"]["peak memory, MB"] > 10
+
+
+@pytest.mark.skipif(not mot_data.SOURCE.is_dir(), reason="needs ../shared/data/mot")
+def test_tools_agree_on_written_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small tiled set: ours from the shell against TrackEval, and motrics by its looser limits."""
+    pytest.importorskip("trackeval")
+    monkeypatch.setenv("CV3GPU_BENCH_DATA", str(tmp_path))
+    monkeypatch.setattr(mot_data, "TILES", (mot_data.Tile("MOT20/MOT20-01", mot_data.Tracked(mot_data._MPN), 1, 1),))
+    given = mot_data.crowd(1)
+    assert given.lengths == {"CROWD-01": 429} and mot_data.crowd(1) == given
+    monkeypatch.setitem(bench_mot.SETS, "tiny", lambda: given)
+    outcome = run(bench_mot._entry("tiny", "", 1, lambda: bench_mot._process("tiny", True)), seconds=0.01)
+    assert outcome["status"] == "ok" and "TrackEval" in outcome["times"], outcome
+    assert outcome["facts"]["peak memory, MB"] > 10
+    answer = mot_peers.trackeval(str(given.gt), str(given.trackers), "MOT17")
+    assert {"load", "IoU", "preprocessing", "HOTA", "CLEAR", "Identity"} <= set(answer["stages"])
+
+
+def test_data_sets_skip_without_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mot_data, "SOURCE", tmp_path / "none")
+    with pytest.raises(pytest.skip.Exception, match=r"needs ../shared/data/mot"):
+        mot_data.mot17()
 
 
 # ---- what is kept, and the table ------------------------------------------------------------------------
@@ -248,13 +385,8 @@ NAMES = {"cuda": ["op one", "op two", "op three"], "cpu": ["op four"]}
 
 def test_table_says_what_was_measured_and_what_was_not() -> None:
     text = table.make([DATA], NAMES)
-    one, two, three = (
-        next(line for line in text.splitlines() if f"op {n}" in line) for n in ("one", "two", "three")
-    )
-    assert (
-        "2 µs | 1.5e+03 GB/s, 50% of copy | torch 4 µs (2.00x) | slow 18 µs (9.00x); lapx: not installed"
-        in one
-    )
+    one, two, three = (next(line for line in text.splitlines() if f"op {n}" in line) for n in ("one", "two", "three"))
+    assert "2 µs | 1.5e+03 GB/s, 50% of copy | torch 4 µs (2.00x) | slow 18 µs (9.00x); lapx: not installed" in one
     assert "wrong: not timed" in two and "wrong by 1" in two
     assert table.NOT_MEASURED in three
     assert f"CPU: {table.NOT_MEASURED}" in text and "op four" not in text
@@ -285,8 +417,6 @@ def test_readme_without_markers_is_refused(tmp_path: Path, text: str) -> None:
     assert readme.read_text() == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(1.5, "1.5 s"), (2e-3, "2 ms"), (3.14159e-6, "3.14 µs"), (5e-9, "5 ns")]
-)
+@pytest.mark.parametrize(("seconds", "said"), [(1.5, "1.5 s"), (2e-3, "2 ms"), (3.14159e-6, "3.14 µs"), (5e-9, "5 ns")])
 def test_durations(seconds: float, said: str) -> None:
     assert table.duration(seconds) == said

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 import cv3gpu
-from cv3gpu import _files, _report, cli, demo, viz
+from cv3gpu import _files, _report, cli, demo, mot, viz
 from cv3gpu.errors import BackendUnavailableError, DataFormatError
 
-COMMANDS = ["demo", "doctor", "kernels list", "kernels compile"]
+COMMANDS = ["demo", "doctor", "kernels list", "kernels compile", "mot eval", "mot compare"]
 
 
 def invoke(*arguments):
@@ -35,7 +35,7 @@ def test_help_has_an_example(command):
 
 def test_only_commands_that_exist_are_listed():
     listed = invoke("--help").stdout.split("Commands:")[1].split("\n")
-    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels"]
+    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels", "mot"]
     assert "..." not in "".join(listed)
 
 
@@ -48,6 +48,10 @@ def test_only_commands_that_exist_are_listed():
         ["kernels", "compile", "nothing.cu"],
         ["kernels", "compile", "--arch", "12"],
         ["doctor", "surplus"],
+        ["mot", "eval", "."],
+        ["mot", "eval", "nowhere", "nowhere"],
+        ["mot", "eval", ".", ".", "--benchmark", "MOT18"],
+        ["mot", "compare", "."],
     ],
 )
 def test_usage_errors_give_2(arguments):
@@ -85,10 +89,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         "heavy = {'torch', 'cupy', 'scipy', 'numba', 'matplotlib', 'skimage', 'rich', 'motmetrics'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_plain_tables_are_aligned(capsys):
@@ -99,9 +100,7 @@ def test_plain_tables_are_aligned(capsys):
 @pytest.mark.parametrize("rich", [True, False])
 def test_progress_bars(monkeypatch, rich):
     written = []
-    terminal = SimpleNamespace(
-        isatty=lambda: True, write=written.append, flush=lambda: None, encoding="utf-8"
-    )
+    terminal = SimpleNamespace(isatty=lambda: True, write=written.append, flush=lambda: None, encoding="utf-8")
     monkeypatch.setattr(cli, "_rich", lambda: rich)
     monkeypatch.setattr(sys, "stderr", terminal)
     with cli._progress("compile", 2) as begin:
@@ -223,16 +222,11 @@ def test_what_is_missing_is_named_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     result = invoke("demo", "--out", str(tmp_path / "out"), "--only", "mot")
     assert result.exit_code == 1 and list((tmp_path / "out").iterdir()) == []
-    assert (
-        result.stderr == "cv3gpu: demo: the tracks need the files of motmetrics; pip install 'cv3gpu[demo]'\n"
-    )
+    assert result.stderr == "cv3gpu: demo: the tracks need the files of motmetrics; pip install 'cv3gpu[demo]'\n"
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     result = invoke("demo", "--out", str(tmp_path / "out"), "--only", "resize")
     assert result.exit_code == 1
-    assert (
-        "demo: the photograph needs scikit-image" in result.stderr
-        and "pip install 'cv3gpu[demo]'" in result.stderr
-    )
+    assert "demo: the photograph needs scikit-image" in result.stderr and "pip install 'cv3gpu[demo]'" in result.stderr
 
 
 @pytest.mark.parametrize(("value", "ok"), [(1.0, True), (1.1, False), (np.nan, False)])
@@ -244,6 +238,126 @@ def test_compare_holds_the_tolerance(value, ok):
 
 def test_compare_holds_the_shape():
     assert not demo.compare("op", "input", lambda x: x[:2], (np.ones(3),), np.ones(3), "ones", 1e-6)[0].ok
+
+
+# ---- mot ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tracked(tmp_path):
+    """Ground truth of two sequences, and two trackers of which one switches."""
+    box = [[0, 0, 9, 9]] * 4
+    gt = mot.Tracks([1, 2, 3, 4], [1] * 4, box)
+    for name, pred in (("gt", gt), ("good", gt), ("poor", mot.Tracks([1, 2, 4], [5, 6, 6], box[:3]))):
+        (tmp_path / name).mkdir()
+        for sequence in ("a", "b"):
+            mot.write(tmp_path / name / f"{sequence}.txt", pred)
+    return tmp_path
+
+
+def test_the_choices_are_the_librarys():
+    assert set(cli.METRICS) == set(mot.metrics.METRICS)
+    assert tuple(mot.benchmarks.BENCHMARKS) == cli.BENCHMARKS and cli.FORMATS == mot.formats.FORMATS
+
+
+def test_mot_eval(tracked):
+    arguments = ["mot", "eval", str(tracked / "gt"), str(tracked / "poor")]
+    report = mot.evaluate(tracked / "gt", tracked / "poor")
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{report}\n", "")
+    result = invoke(*arguments, "--json", "--csv", str(tracked / "out.csv"))
+    assert json.loads(result.stdout) == report.to_dict() and result.stderr == ""
+    assert (tracked / "out.csv").read_text() == report.to_csv()
+    identity = invoke(*arguments, "--metrics", "identity", "--metrics", "count", "--benchmark", "MOT15")
+    assert identity.stdout.split()[:6] == ["sequence", "IDF1", "Dets", "GT_Dets", "IDs", "GT_IDs"]
+    assert invoke(*arguments, "--format", "motchallenge").exit_code == 0
+
+
+def test_mot_eval_events(tracked):
+    file = tracked / "events.csv"
+    arguments = ["mot", "eval", str(tracked / "gt"), str(tracked / "poor"), "--events", str(file)]
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert f"2 switches; all events are in {file}\n" in result.stdout
+    assert "a             2         1            5       6              1\n" in result.stdout
+    assert file.read_text() == mot.logs_to_csv(mot.event_logs(tracked / "gt", tracked / "poor"))
+    assert json.loads(invoke(*arguments, "--json").stdout)["combined"]["all"]["IDSW"] == 2
+
+
+def test_many_switches_are_cut(tracked, monkeypatch):
+    monkeypatch.setattr(cli, "SWITCHES", 1)
+    result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "poor"), "--events", str(tracked / "e.csv"))
+    assert result.stdout.endswith("1            5       6              1\nand 1 more\n")
+    result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "good"), "--events", str(tracked / "e.csv"))
+    assert result.stdout.endswith(f"0 switches; all events are in {tracked / 'e.csv'}\n")
+
+
+def test_mot_pictures(tracked):
+    pytest.importorskip("matplotlib")
+    both = str(tracked / "good"), str(tracked / "poor")
+    result = invoke("mot", "eval", str(tracked / "gt"), both[1], "--plot", str(tracked / "new" / "one"))
+    drawn = ["alpha-all.png", "identities-a-all.png", "identities-b-all.png"]
+    assert sorted(path.name for path in (tracked / "new" / "one").iterdir()) == drawn
+    assert result.stdout.endswith("".join(f"  {tracked / 'new' / 'one' / name}\n" for name in drawn))
+    result = invoke("mot", "compare", str(tracked / "gt"), *both, "--plot", str(tracked / "two"), "--json")
+    assert list(json.loads(result.stdout)) == ["good", "poor"]
+    assert [path.name for path in (tracked / "two").iterdir()] == ["alpha-all.png"]
+    from PIL import Image
+
+    for path in (*(tracked / "new" / "one").iterdir(), *(tracked / "two").iterdir()):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 250 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_mot_compare(tracked):
+    names = {"good": tracked / "good", "poor": tracked / "poor"}
+    comparison = mot.compare(tracked / "gt", names)
+    arguments = ["mot", "compare", str(tracked / "gt"), *map(str, names.values())]
+    assert invoke(*arguments).stdout == f"{comparison}\n"
+    result = invoke(*arguments, "--json", "--csv", str(tracked / "out.csv"))
+    assert json.loads(result.stdout) == comparison.to_dict()
+    assert (tracked / "out.csv").read_text() == comparison.to_csv()
+
+
+def test_trackers_of_one_name_keep_their_paths():
+    assert cli._named(["a/data", "b/data", "c", "d.zip"]) == {
+        "a/data": "a/data",
+        "b/data": "b/data",
+        "c": "c",
+        "d": "d.zip",
+    }
+
+
+def test_mot_bad_data_gives_3(tracked):
+    (tracked / "poor" / "b.txt").write_text("1,1,0,0,9\n")
+    (tracked / "poor" / "c.txt").write_text("")
+    result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "poor"))
+    assert (result.exit_code, result.stdout) == (3, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"cv3gpu: {tracked / 'poor' / 'b.txt'}:1: line must have 7 to 10 columns, got 5"
+    assert lines[1:] == [
+        "  sequence 'b' failed",
+        "cv3gpu: mot.evaluate: predictions without ground truth are left out: c",
+    ]
+    (tracked / "poor" / "b.txt").unlink()
+    result = invoke("mot", "compare", str(tracked / "gt"), str(tracked / "poor"))
+    assert result.exit_code == 3 and "pred must have every sequence of gt, got none named b" in result.stderr
+    (tracked / "empty").mkdir()
+    assert invoke("mot", "eval", str(tracked / "empty"), str(tracked / "poor")).exit_code == 3
+
+
+def test_mot_eval_imports_nothing_heavy(tracked):
+    code = (
+        "import sys\n"
+        "from cv3gpu import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "heavy = {'torch', 'cupy', 'scipy', 'numba', 'matplotlib', 'skimage', 'rich', 'distributed'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "mot", "eval", str(tracked / "gt"), str(tracked / "poor")]
+    subprocess.run(command, check=True, capture_output=True)  # compiles what is not in the cache yet
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said.endswith("\n[]\n")
 
 
 # ---- files and pictures ---------------------------------------------------------------------------------
@@ -262,9 +376,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 def test_pictures_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(
-        BackendUnavailableError, match=r"viz: pictures need matplotlib .*pip install 'cv3gpu\[viz\]'"
-    ):
+    with pytest.raises(BackendUnavailableError, match=r"viz: pictures need matplotlib .*pip install 'cv3gpu\[viz\]'"):
         viz.image_grid([[np.zeros((4, 4))]], columns=["a"])
 
 

@@ -59,7 +59,7 @@ def test_every_shipped_kernel_says_what_it_is() -> None:
     for name in kernels.files():
         if name.endswith(".cu"):
             fields = kernels.header(name)
-            wanted = {"formula", "layout", "launch", "cost", "order", "measured", "source", "arch", "specialise"}
+            wanted = {"formula", "layout", "launch", "cost", "order", "measured", "source", "arch"}
             assert wanted <= set(fields), name
             assert _kernel.kernel_names(name), name
 

@@ -1,10 +1,8 @@
-"""Tracks, the MOTChallenge format, and the CLEAR and identity metrics."""
+"""Tracks, and the CLEAR and identity metrics."""
 
 from __future__ import annotations
 
 import json
-import os
-import stat
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cv3gpu import DataFormatError, mot
+from cv3gpu import mot
 from cv3gpu.mot import metrics
 from tests import oracles
 
@@ -43,7 +41,8 @@ def scores(gt, pred):
 
 
 def assert_same(got, want):
-    wrong = {key: (value, want[key]) for key, value in got.items() if not abs(value - want[key]) <= EXPECTED}
+    assert len(want) > 20
+    wrong = {key: (got[key], value) for key, value in want.items() if not abs(got[key] - value) <= EXPECTED}
     assert not wrong
 
 
@@ -67,8 +66,15 @@ def test_figures_are_trackevals(name, sequence):
     gt = gt[gt.score != 0]
     pred = mot.read(SHARED / "results" / name / f"{sequence}.txt")
     got = scores(gt, pred)
-    assert len(got) == 23
-    assert_same(got, {**expected[sequence]["CLEAR"], **expected[sequence]["Identity"]})
+    of_length = {"CLR_Frames", "FP_per_frame"}  # the files that are read here don't say it
+    assert_same(
+        got,
+        {
+            k: v
+            for k, v in {**expected[sequence]["CLEAR"], **expected[sequence]["Identity"]}.items()
+            if k not in of_length
+        },
+    )
     assert_same(got, oracles.clear_and_identity(frames(gt), frames(pred)))
 
 
@@ -182,26 +188,14 @@ def test_counts_are_int_and_ratios_float():
     side = tracks((1, 1, 0))
     for other in (side, tracks()):
         for key, value in scores(side, other).items():
-            whole = key.startswith(("CLR_TP", "CLR_F", "IDT", "IDFN", "IDFP", "IDSW")) or key in {
-                "MT",
-                "PT",
-                "ML",
-                "Frag",
-            }
+            counts = "CLR_TP CLR_FN CLR_FP CLR_Frames IDTP IDFN IDFP IDSW MT PT ML Frag"
+            whole = key in counts.split()
             assert type(value) is (int if whole else float), key
 
 
 def test_identities_and_frames_may_be_large():
     side = mot.Tracks([1, 2**31 - 1], [3_000_000_000, 2**53], [[0, 0, 9, 9], [0, 0, 9, 9]])
     assert mot.identity(side, side)["IDTP"] == 2
-
-
-def test_batches_do_not_matter(monkeypatch):
-    rng = np.random.default_rng(3)
-    gt, pred = random_tracks(rng, 30, 12), random_tracks(rng, 30, 12)
-    want = scores(gt, pred)
-    monkeypatch.setattr(metrics, "MAX_BATCH", 100)
-    assert scores(gt, pred) == want
 
 
 # ---- properties -----------------------------------------------------------------------------------------
@@ -251,7 +245,8 @@ def test_names_of_identities_and_place_in_the_image_do_not_matter(seed):
         return
     names = rng.permutation(1000)
     moved = [mot.Tracks(t.frame + 7, names[t.id], t.box + np.array([64, -32, 0, 0])) for t in (gt, pred)]
-    assert scores(*moved) == scores(gt, pred)
+    same = {key: value for key, value in scores(gt, pred).items() if key not in {"CLR_Frames", "FP_per_frame"}}
+    assert same == {key: value for key, value in scores(*moved).items() if key in same}
 
 
 # ---- Tracks ---------------------------------------------------------------------------------------------
@@ -340,9 +335,7 @@ def test_wrong_rows():
     side = tracks((1, 1, 0))
     with pytest.raises(ValueError, match=r"Tracks: column must be one of 'frame'.*got 'boxes'"):
         side["boxes"]
-    with pytest.raises(
-        TypeError, match=r"Tracks: rows must be a mask, an array of indices or a slice, got 0"
-    ):
+    with pytest.raises(TypeError, match=r"Tracks: rows must be a mask, an array of indices or a slice, got 0"):
         side[0]
 
 
@@ -355,170 +348,3 @@ def test_wrong_arguments_of_the_metrics(op):
         call(side, None)
     with pytest.raises(ValueError, match=rf"mot.{op}: pred must have an identity .* got id -1 in frame 4"):
         call(side, tracks((3, 1, 0), (4, -1, 0)))
-
-
-# ---- files ----------------------------------------------------------------------------------------------
-
-
-def read(tmp_path, text):
-    path = tmp_path / "seq.txt"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return mot.read(path)
-
-
-def test_read_columns(tmp_path):
-    nine = read(tmp_path, "3,7,1.5,2,30,40,0,11,.25\n1,7,0,0,1,1,1,1,1\n")
-    assert nine.frame.tolist() == [3, 1] and nine["class"].tolist() == [11, 1]
-    assert nine.visibility.tolist() == [0.25, 1] and nine.score.tolist() == [0, 1]
-    assert nine.box.tolist() == [[1.5, 2, 30, 40], [0, 0, 1, 1]]
-    seven = read(tmp_path, "1 -1 0 0 1 1 0.9\r\n1 -1 5 5 1 1 .8\r\n\r\n")
-    assert seven.id.tolist() == [-1, -1] and seven["class"].tolist() == [-1, -1]
-    world = read(tmp_path, "\ufeff1, 1.0, 0, 0, 1, 1, 1, -8.5, 3, 0\n\n2,1,0,0,1,1,1,3,3.5,0")
-    assert world["class"].tolist() == [-1, -1] and world.visibility.tolist() == [-1, -1]
-    assert len(read(tmp_path, "")) == len(read(tmp_path, "\n \n")) == 0
-
-
-GOOD = "1,1,0,0,9,9,1,-1,-1,-1\n"
-MALFORMED = {
-    "six columns": ("1,1,0,0,9,9\n", 1, "line must have 7 to 10 columns, got 6"),
-    "eleven columns": (GOOD + GOOD.strip() + ",0\n", 2, "line must have 7 to 10 columns, got 11"),
-    "one word": ("hello\n", 1, "line must have 7 to 10 columns, got 1"),
-    "fewer columns": (GOOD + "2,1,0,0,9,9,1\n", 2, "line must have 10 columns as the lines before it, got 7"),
-    "more columns": ("1,1,0,0,9,9,1\n" + GOOD, 2, "line must have 7 columns as the lines before it, got 10"),
-    "trailing comma": ("1,1,0,0,9,9,1,\n", 1, "class must be a number, got ''"),
-    "other delimiter": (GOOD + "2 1 0 0 9 9 1 -1 -1 -1\n", 2, "line must have 7 to 10 columns, got 1"),
-    "semicolons": (GOOD.replace(",", ";"), 1, "line must have 7 to 10 columns, got 1"),
-    "not a number": (GOOD + "2,1,0,x,9,9,1,-1,-1,-1\n", 2, "top must be a number, got 'x'"),
-    "empty field": ("1,1,0,0,,9,1\n", 1, "width must be a number, got ''"),
-    "underscore": ("1,1,0,0,1_0,9,1\n", 1, "width must be a number, got '1_0'"),
-    "hexadecimal": ("1,1,0,0,0x10,9,1\n", 1, "width must be a number, got '0x10'"),
-    "header": ("frame,id,x,y,w,h,conf\n" + GOOD, 1, "frame must be a number, got 'frame'"),
-    "comment": ("# frame,id,x,y,w,h,conf\n", 1, "frame must be a number, got '# frame'"),
-    "nan": (GOOD + "\n2,1,0,0,NaN,9,1,-1,-1,-1\n", 3, "width must be finite, got NaN"),
-    "nan unread": ("1,1,0,0,9,9,1,0.5,nan,0\n", 1, "visibility must be finite, got nan"),
-    "inf": ("1,1,-inf,0,9,9,1\n", 1, "left must be finite, got -inf"),
-    "overflow": ("1,1,0,0,9,1e999,1\n", 1, "height must be finite, got 1e999"),
-    "infinite score": ("1,1,0,0,9,9,Infinity\n", 1, "score must be finite, got Infinity"),
-    "frame 0": (
-        GOOD + "0,1,0,0,9,9,1,-1,-1,-1\n",
-        2,
-        "frame must be a whole number from 1 to 2147483647, got 0",
-    ),
-    "negative frame": ("-3,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1"),
-    "half a frame": ("1.5,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1 to 2147483647, got 1.5"),
-    "frame 3e9": ("3000000000,1,0,0,9,9,1\n", 1, "frame must be a whole number from 1"),
-    "half an id": ("1,2.5,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
-    "negative id": ("1,-2,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
-    "id 1e300": ("1,1e300,0,0,9,9,1\n", 1, "id must be a whole number from -1"),
-    "duplicate": (
-        GOOD + "2,1,0,0,9,9,1,-1,-1,-1\n" + GOOD,
-        3,
-        "id must be unique within a frame, got id 1 of frame 1 again (first in line 1)",
-    ),
-    "far away": ("1,1,2e9,0,9,9,1\n", 1, "left must be from -1e+09 to 1e+09, got 2e9"),
-    "half a class": ("1,1,0,0,9,9,1,1.5,1\n", 1, "class must be a whole number, got 1.5"),
-    "long line": (GOOD + "1," * 600 + "1\n" + GOOD, 2, "line must have at most 1000 characters"),
-    "huge line": ("\n" + GOOD * 3 + "7" * (1 << 22), 5, "line must have at most 1000 characters"),
-    "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\xff\xfe", 1, "line must have 7 to 10 columns, got 1"),
-    "not utf-8": (GOOD.encode() + b"2,1,0,\xff,9,9,1,-1,-1,-1\n", 2, "top must be a number, got"),
-    "zip": (b"PK\3\4" + bytes(50), 1, "line must have 7 to 10 columns, got 1"),
-    "xml": ("<?xml version='1.0'?>\n<sequence/>\n", 1, "line must have 7 to 10 columns"),
-    "kitti": ("0 1 Car -1 -1 -10 1 2 3 4 1 1 1 1 1 1 1 1\n", 1, "line must have 7 to 10 columns, got 18"),
-}
-
-
-@pytest.mark.parametrize("case", MALFORMED)
-def test_malformed(tmp_path, case):
-    text, line, message = MALFORMED[case]
-    with pytest.raises(DataFormatError) as caught:
-        read(tmp_path, text)
-    assert str(caught.value).startswith(f"{tmp_path / 'seq.txt'}:{line}: {message}")
-    assert caught.value.__cause__ is None
-
-
-def test_long_line_across_parts(tmp_path, monkeypatch):
-    from cv3gpu.mot import tracks as module
-
-    monkeypatch.setattr(module, "_READ", 16)
-    assert len(read(tmp_path, GOOD + "2" + GOOD[1:])) == 2
-    with pytest.raises(DataFormatError, match=r"seq.txt:3: line must have at most"):
-        read(tmp_path, GOOD + "2" + GOOD[1:] + "3," + "1" * 2000 + "\n")
-    assert len(read(tmp_path, GOOD.strip() + " " * (1000 - len(GOOD) + 1) + "\n")) == 1
-
-
-def test_formats(tmp_path):
-    path = tmp_path / "seq.txt"
-    path.write_text(GOOD)
-    assert len(mot.read(path, "motchallenge")) == len(mot.read(str(path))) == 1
-    with pytest.raises(ValueError, match=r"mot.read: format must be one of 'motchallenge', got 'kitti'"):
-        mot.read(path, "kitti")
-    with pytest.raises(ValueError, match=r"mot.write: format must be one of 'motchallenge', got 'detrac'"):
-        mot.write(path, tracks(), "detrac")
-    with pytest.raises(FileNotFoundError):
-        mot.read(tmp_path / "missing.txt")
-
-
-numbers = st.floats(-1e9, 1e9, allow_nan=False)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(1, 2**31 - 1),
-            st.integers(-1, 2**53),
-            numbers,
-            numbers,
-            numbers,
-            numbers,
-            st.floats(allow_nan=False, allow_infinity=False),
-            st.integers(-9, 20),
-            numbers,
-        ),
-        max_size=8,
-        unique_by=lambda row: row[:2],
-    )
-)
-def test_written_tracks_are_read_back(tmp_path_factory, rows):
-    table = list(zip(*rows, strict=True)) or [()] * 9
-    side = mot.Tracks(table[0], table[1], np.array(table[2:6]).T, *table[6:])
-    path = tmp_path_factory.mktemp("written") / "seq.txt"
-    mot.write(path, side)
-    back = mot.read(path)
-    for name in COLUMNS:
-        np.testing.assert_array_equal(back[name], side[name])
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=80) | st.text("0123456789.,-e \n+naif", max_size=80).map(str.encode))
-def test_any_file_is_read_or_refused(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "any.txt"
-    path.write_bytes(data)
-    try:
-        assert isinstance(mot.read(path), mot.Tracks)
-    except DataFormatError as error:
-        assert str(error).startswith(f"{path}:")
-
-
-def test_write_leaves_no_half_file(tmp_path, monkeypatch):
-    path = tmp_path / "seq.txt"
-    mot.write(path, tracks((1, 1, 0)))
-    before = path.read_text()
-    assert before == "1,1,0,0,10,10,1,-1,-1,-1\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~current_umask()
-    with pytest.raises(
-        ValueError, match=r"mot.write: tracks must have frames from 1 in this format, got frame 0"
-    ):
-        mot.write(path, tracks((0, 1, 0)))
-    with pytest.raises(TypeError, match=r"mot.write: tracks must be Tracks, got list"):
-        mot.write(path, [])
-    monkeypatch.setattr("cv3gpu.mot.tracks._shortest", lambda value: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        mot.write(path, tracks((1, 2, 0)))
-    assert [p.name for p in tmp_path.iterdir()] == ["seq.txt"] and path.read_text() == before
-
-
-def current_umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

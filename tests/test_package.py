@@ -22,7 +22,7 @@ HEAVY = {"torch", "cupy", "numba", "matplotlib", "scipy", "click", "rich", "skim
 # Each layer may import from those before it. One step back is allowed: when a torch tensor arrives, `_array` hands over
 # to the registered operators.
 LAYERS = [
-    {"errors", "kernels", "_check", "__version__"},
+    {"errors", "kernels", "_check", "_table", "__version__"},
     {"_array"},
     {"_kernel", "_njit", "_files"},
     {"conv", "resize", "boxes", "assignment"},

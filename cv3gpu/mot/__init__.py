@@ -7,9 +7,47 @@
 >>> pred = mot.Tracks(frame=[1, 2, 3], id=[7, 7, 8], box=box)   # the identity changes in frame 3
 >>> mot.clear(gt, pred)["IDSW"], mot.identity(gt, pred)["IDTP"]
 (1, 2)
+>>> print(mot.evaluate(gt, pred))
+sequence    HOTA    DetA   AssA   MOTA   IDF1    MOTP  IDSW  Frag  FP  FN  MT  PT  ML
+sequence   74.54  100.00  55.56  66.67  66.67  100.00     1     0   0   0   1   0   0
+COMBINED   74.54  100.00  55.56  66.67  66.67  100.00     1     0   0   0   1   0   0
 """
 
-from .metrics import Matches, clear, identity, match
-from .tracks import Tracks, read, write
+from . import benchmarks, detrac, sequences
+from .accumulate import Evaluator
+from .arrays import Boxes, evaluate_boxes
+from .benchmarks import prepare
+from .evaluate import compare, evaluate
+from .events import Events, event_logs, events, logs_to_csv
+from .formats import read, write
+from .metrics import Matches, clear, count, hota, identity, match, vace
+from .report import Comparison, Report
+from .tracks import Tracks
 
-__all__ = ["Matches", "Tracks", "clear", "identity", "match", "read", "write"]
+__all__ = [
+    "Boxes",
+    "Comparison",
+    "Evaluator",
+    "Events",
+    "Matches",
+    "Report",
+    "Tracks",
+    "benchmarks",
+    "clear",
+    "compare",
+    "count",
+    "detrac",
+    "evaluate",
+    "evaluate_boxes",
+    "event_logs",
+    "events",
+    "hota",
+    "identity",
+    "logs_to_csv",
+    "match",
+    "prepare",
+    "read",
+    "sequences",
+    "vace",
+    "write",
+]
