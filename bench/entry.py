@@ -45,6 +45,7 @@ LIMITS = {
     "tf32": Errors(2e-3, 2e-2),
     "float16": Errors(1e-3, 1e-2),
     "bfloat16": Errors(5e-3, 3e-2),
+    "other rules": Errors(0.05, 0.2),  # a peer that means to compute the same and does not quite
 }
 CEILING = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
@@ -56,14 +57,18 @@ class Work:
     """The prepared calls of an entry; inputs are made once, and every call returns its result.
 
     ``errors`` compares a result with the reference. ``peers`` run on the entry's device, ``host_peers`` on
-    the CPU. ``limits`` names a row of LIMITS for peers that compute in another precision.
+    the CPU. Peers that take too long to be repeated stand in ``once``: each gives its result and its time, s.
+    ``limits`` names a row of LIMITS for peers that compute in another precision. ``facts`` are other figures,
+    such as the memory taken; they are kept with the times.
     """
 
     ours: Callable[[], Any]
     errors: Callable[[Any], Errors]
     peers: dict[str, Way] = field(default_factory=dict)
     host_peers: dict[str, Way] = field(default_factory=dict)
+    once: dict[str, Callable[[], tuple[Any, float]]] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,12 @@ def _checked(name: str, way: Way, work: Work, dtype: str, outcome: dict[str, Any
     return right
 
 
+def _noted(name: str, way: Callable[[], tuple[Any, float]], single: dict[str, float]) -> Any:
+    """The result of a way that gives its time with it."""
+    result, single[name] = way()
+    return result
+
+
 def run(entry: Entry, benchmark: Any = None, seconds: float | None = None) -> dict[str, Any]:
     """Compares, then times ours and the peers in turns; returns what is to be kept.
 
@@ -157,6 +168,9 @@ def run(entry: Entry, benchmark: Any = None, seconds: float | None = None) -> di
         return outcome
     sides: dict[str, Way] = {**work.peers, **work.host_peers}
     right = {n: w for n, w in sides.items() if _checked(n, w, work, entry.dtype, outcome, entry.device)}
+    single: dict[str, float] = {}
+    for name, way in work.once.items():
+        _checked(name, functools.partial(_noted, name, way, single), work, entry.dtype, outcome, entry.device)
     near = {"ours": work.ours, **{n: w for n, w in right.items() if n in work.peers}}
     far = {n: w for n, w in right.items() if n in work.host_peers}
     try:
@@ -170,7 +184,9 @@ def run(entry: Entry, benchmark: Any = None, seconds: float | None = None) -> di
         _still_there(entry.device)
         outcome["absent"]["ours"] = f"while timed: {type(error).__name__}: {error}"[:300]
         return outcome
+    samples |= {name: [t] for name, t in single.items() if name not in outcome["absent"]}
     outcome["times"] = {name: timing.summary(values) for name, values in samples.items()}
+    outcome["facts"] = dict(work.facts)
     for name, t in host.items():
         outcome["times"][name]["host"] = t
     outcome["status"] = "ok"
@@ -189,9 +205,7 @@ def commit() -> str:
     """The checkout's commit, with ``+`` where files differ from it; empty outside of git."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         git = ["git", "-C", str(HERE)]
-        head = subprocess.check_output(
-            [*git, "rev-parse", "--short=12", "HEAD"], text=True, stderr=subprocess.DEVNULL
-        )
+        head = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True, stderr=subprocess.DEVNULL)
         changed = subprocess.check_output([*git, "status", "--porcelain"], text=True)
         return head.strip() + ("+" if changed.strip() else "")
     return ""
@@ -219,6 +233,8 @@ _PACKAGES = (
     "numba-cuda",
     "scikit-image",
     "lapx",
+    "trackeval",
+    "motrics",
 )
 
 

@@ -8,13 +8,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .entry import NOT_INSTALLED, Way
+
+ROOT = Path(__file__).resolve().parent.parent
 
 COMPILE = os.environ.get("CV3GPU_BENCH_COMPILE") == "1"  # torch.compile takes minutes to search
 
@@ -80,6 +87,63 @@ def torch_peers(
     return found
 
 
+# ---- where a call runs ----------------------------------------------------------------------------------
+
+
+def _one_core() -> set[int]:
+    return {min(os.sched_getaffinity(0))}
+
+
+def on_one_core(way: Way) -> Way:
+    """The call with this thread, and those that it starts, kept on one core."""
+    if isinstance(way, str):
+        return way
+
+    def kept() -> Any:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, _one_core())
+        try:
+            return way()
+        finally:
+            os.sched_setaffinity(0, before)
+
+    return kept
+
+
+def scratch() -> Path:
+    """A folder of one's own for data that can be made again: CV3GPU_BENCH_DATA, or among the temporary ones."""
+    if given := os.environ.get("CV3GPU_BENCH_DATA"):
+        return Path(given)
+    folder = Path(tempfile.gettempdir()) / f"cv3gpu-bench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not one's own: name another in CV3GPU_BENCH_DATA")
+    return folder
+
+
+def command(*words: str, one_core: bool = False) -> Callable[[], Any]:
+    """A fresh Python process, ``python WORDS``; gives what it prints, read as JSON.
+
+    Bytecode is kept from one run to the next, as it is of installed packages, but outside of the checkout.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPYCACHEPREFIX"] = str(scratch() / "bytecode")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    cores = _one_core() if one_core else os.sched_getaffinity(0)
+
+    def way() -> Any:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )  # fmt: skip
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise RuntimeError(f"{words[1]}: exit status {done.returncode}: {said[-1] if said else 'nothing said'}")
+        return json.loads(done.stdout)
+
+    return way
+
+
 # ---- resize ---------------------------------------------------------------------------------------------
 
 
@@ -111,6 +175,22 @@ def scipy_loop(cost: np.ndarray) -> Way:
         return way
 
     return need("scipy.optimize", make)
+
+
+def lapx_batch(cost: np.ndarray, solver: str) -> Way:
+    """A batch solver of lapx on one thread: ``lapjvr_batch`` or ``lapjvh_batch``."""
+
+    def make(lap: Any) -> Way:
+        if not hasattr(lap, solver):
+            return f"lapx has no {solver}"
+
+        def way() -> Any:
+            rows, cols = getattr(lap, solver)(cost, extend_cost=True, return_cost=False, n_threads=1)
+            return np.stack(rows), np.stack(cols), None
+
+        return way
+
+    return need("lap", make)
 
 
 def lapx_loop(cost: np.ndarray) -> Way:

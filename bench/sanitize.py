@@ -16,11 +16,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import cv3gpu
-from cv3gpu import _array, _kernel, kernels
+from cv3gpu import _array, _kernel, kernels, mot
 
 FOUND = 86  # exit status that the sanitizer gives where a tool found errors
 NO_TOOL = 5
@@ -128,6 +129,27 @@ def cases(library: str) -> Iterator[Case]:
             cost = make((3, rows, cols), dtype, "nchw")
             solve = functools.partial(cv3gpu.linear_sum_assignment, cost)
             yield f"linear_sum_assignment {rows}x{cols} {dtype}", solve
+    yield from _mot_cases(library)
+
+
+def _mot_cases(library: str) -> Iterator[Case]:
+    """Walkers of two sequences, and a frame so full that its scratch does not fit shared memory."""
+    from . import mot_data
+
+    def given(side: mot.Boxes, dtype: str) -> mot.Boxes:
+        columns = [x.astype(dtype) if x.dtype.kind == "f" else x for x in side]
+        if library != "torch":
+            return mot.Boxes(*map(importlib.import_module(library).asarray, columns))
+        torch = importlib.import_module("torch")
+        device = "cpu" if _array.host_backend.get() else "cuda"
+        return mot.Boxes(*(torch.from_numpy(x).to(device) for x in columns))
+
+    for sequences, frames, people in ((2, 65, 9), (1, 1, 900)):
+        sides = mot_data.walks(sequences, frames, people, 3)
+        for dtype in ("float32", "float64"):
+            boxes = [given(side, dtype) for side in sides]
+            call = functools.partial(mot.evaluate_boxes, *boxes, benchmark="MOT17", n_sequences=sequences)
+            yield f"mot.evaluate_boxes {sequences} x {frames} frames of {people} {dtype}", call
 
 
 @contextlib.contextmanager
@@ -153,10 +175,24 @@ def never_launched(seen: set[tuple[str, str]]) -> list[str]:
     return sorted(f"{name} ({file})" for file, name in every - seen)
 
 
+@contextlib.contextmanager
+def _filled() -> Iterator[None]:
+    """Zeros in new arrays where something stands in for the GPU: it may compute nothing, and what was there remains."""
+    empty = _array.empty
+
+    def zeros(*args: Any, **options: Any) -> Any:
+        made = empty(*args, **options)
+        made[...] = 0
+        return made
+
+    with mock.patch.object(_array, "empty", zeros) if _array.host_backend.get() else contextlib.nullcontext():
+        yield
+
+
 def launch_all(libraries: Sequence[str]) -> int:
     """Launches every case; 1 where one failed or a kernel was left out."""
     failed = 0
-    with launches() as seen:
+    with launches() as seen, _filled():
         for library in libraries:
             for name, call in cases(library):
                 try:
@@ -201,9 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 clean; 1 something was found, missed or failed; 5 no compute-sanitizer."""
     parser = argparse.ArgumentParser(prog="python -m bench.sanitize", description=__doc__)
     parser.add_argument("--tools", nargs="+", choices=tuple(PLANTED), default=list(PLANTED))
-    parser.add_argument(
-        "--libraries", nargs="+", choices=("cupy", "torch", "numpy"), default=["cupy", "torch"]
-    )
+    parser.add_argument("--libraries", nargs="+", choices=("cupy", "torch", "numpy"), default=["cupy", "torch"])
     parser.add_argument("--launch", action="store_true", help="only launch every case")
     parser.add_argument("--planted", choices=tuple(PLANTED), help="only launch the planted bug of a tool")
     chosen = parser.parse_args(arguments)

@@ -56,6 +56,7 @@ def _peers(entry: Data) -> tuple[str, str]:
     said = [f"{name} {duration(times[name])} ({times[name] / ours:.2f}x)" for name in ranked]
     said += [f"{name} {duration(t)}" for name, t in times.items() if name.startswith("ours ")]
     absent = [f"{name}: {why}" for name, why in entry["absent"].items()]
+    said += [f"{name}: {value:g}" for name, value in entry.get("facts", {}).items()]
     first = said.pop(0) if ranked else "—"
     return first, "; ".join(said + absent) or "—"
 
@@ -100,9 +101,10 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
 
 def headline_names() -> dict[str, list[str]]:
     """Names of the entries that the README shows, by kind of device."""
-    from . import bench_assignment, bench_boxes, bench_conv, bench_resize
+    from . import bench_assignment, bench_boxes, bench_conv, bench_mot, bench_resize
 
-    every = [e for m in (bench_conv, bench_resize, bench_boxes, bench_assignment) for e in m.ENTRIES]
+    modules = (bench_conv, bench_resize, bench_boxes, bench_assignment, bench_mot)
+    every = [e for m in modules for e in m.ENTRIES]
     return {kind: [e.name for e in every if e.device == kind and e.priority == 0] for kind in KINDS}
 
 
