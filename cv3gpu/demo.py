@@ -25,6 +25,7 @@ import numpy as np
 
 import cv3gpu
 
+from . import _array
 from .errors import BackendUnavailableError
 
 __all__ = ["ENTRIES", "Device", "Entry", "Result", "Row", "compare", "demo", "devices", "run"]
@@ -546,4 +547,63 @@ def tracking(out: Path) -> list[Row]:
         viz.tracks_figure(columns, title="Tracks of TUD-Campus and TUD-Stadtmitte over time"),
         out / "tracks.png",
     )
+    return rows
+
+
+def _plain_hota(gt: Frames, pred: Frames) -> np.ndarray:
+    """HOTA's curve over its 19 thresholds by dictionaries and SciPy's assignment: matches, then their identities."""
+    assign = importlib.import_module("scipy.optimize").linear_sum_assignment
+    levels = np.arange(1, 20) * 0.05 - 1e-9
+    n_gt, n_pred = ({i: sum(i in boxes for boxes in side.values()) for boxes in side.values() for i in boxes}
+                    for side in (gt, pred))  # fmt: skip
+    frames = sorted(set(gt) & set(pred))
+    overlap = {
+        f: np.array([[_plain_iou(a, b) for b in pred[f].values()] for a in gt[f].values()]) for f in frames
+    }
+    shared: dict[tuple[int, int], float] = defaultdict(float)
+    for f in frames:
+        every = overlap[f].sum(0) + overlap[f].sum(1)[:, None] - overlap[f]
+        for i, g in enumerate(gt[f]):
+            for j, p in enumerate(pred[f]):
+                shared[g, p] += overlap[f][i, j] / every[i, j] if every[i, j] else 0.0
+    matched: dict[tuple[int, int], np.ndarray] = defaultdict(lambda: np.zeros(levels.size))
+    for f in frames:
+        agreed = np.array([[shared[g, p] / (n_gt[g] + n_pred[p] - shared[g, p]) for p in pred[f]] for g in gt[f]])
+        for i, j in zip(*assign(agreed * overlap[f], maximize=True), strict=True):
+            matched[list(gt[f])[i], list(pred[f])[j]] += overlap[f][i, j] >= levels
+    tp = sum(matched.values())
+    union = sum(n_gt.values()) + sum(n_pred.values()) - tp
+    association = sum(c * c / (n_gt[g] + n_pred[p] - c) for (g, p), c in matched.items()) / np.maximum(tp, 1)
+    return np.sqrt(tp / union * association)
+
+
+@demo("tracking evaluation", family="mot")
+def evaluation(out: Path) -> list[Row]:
+    """HOTA of both sequences, which the kernels evaluate together; its curves, and who followed whom."""
+    mot, viz = cv3gpu.mot, _viz()
+    files = {name: track_files(name) for name in SEQUENCES}
+    tracks = {name: tuple(map(mot.read, both)) for name, both in files.items()}
+    want = np.stack([_plain_hota(*map(_plain_tracks, both)) for both in files.values()])
+    columns = []
+    for side in zip(*tracks.values(), strict=True):
+        columns += [np.concatenate([getattr(t, name) for t in side]) for name in ("frame", "id", "box")]
+        columns.append(np.repeat(np.arange(len(side)), [len(t) for t in side]))
+
+    def call(*arrays: Any) -> Any:
+        gt, pred = (mot.Boxes(frame, ids, box, sequence=which) for frame, ids, box, which in (arrays[:4], arrays[4:]))
+        found = mot.evaluate_boxes(gt, pred, metrics=("hota",), n_sequences=len(tracks))
+        return _array.from_host(np.stack([figures["HOTA_alpha"] for figures in found]), arrays[0])
+
+    words = f"both tracks, {sum(len(x) for x in columns[::4])} boxes"
+    rows = [
+        row._replace(agreement=row.agreement + f" (HOTA {want.mean():.1%} in the mean)")
+        for row in compare("mot.evaluate_boxes", words, call, columns, want, "a plain loop", 1e-9)
+    ]
+    gt, pred = ({name: both[k] for name, both in tracks.items()} for k in (0, 1))
+    report = mot.evaluate(gt, pred)
+    curves = {name: classes["all"] for name, classes in report.sequences.items()}
+    viz.save(viz.alpha_figure(curves, title="HOTA and its parts over the threshold"), out / "hota.png")
+    name = SEQUENCES[-1]
+    events = mot.events(*tracks[name])
+    viz.save(viz.identities_figure(events, title=f"{name}: who followed whom"), out / "identities.png")
     return rows

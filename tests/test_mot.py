@@ -263,6 +263,12 @@ def test_columns():
     assert repr(mot.Tracks([], [], [])) == "Tracks(empty)"
 
 
+def test_rows_of_nothing():
+    none = mot.Tracks([], [], [])
+    for side in (none, none[:0], none[np.array([], int)], tracks((1, 1, 0))[np.array([False])]):
+        assert len(side) == len(side[np.array([], int)]) == 0 and side.box.shape == (0, 4)
+
+
 def test_tracks_can_not_be_changed():
     given_box = np.array([[0.0, 0, 1, 1]])
     side = mot.Tracks([1], [1], given_box)

@@ -109,6 +109,16 @@ def _compact(values: Array, low: int, table: Array, labels: Array) -> int:
     return n
 
 
+def _corners(sized: Array, row: Array, out: Array) -> None:
+    """Boxes as corners, in the order of ``row``."""
+    for i in range(row.size):
+        r = row[i]
+        out[i, 0] = sized[r, 0]
+        out[i, 1] = sized[r, 1]
+        out[i, 2] = sized[r, 0] + sized[r, 2]
+        out[i, 3] = sized[r, 1] + sized[r, 3]
+
+
 # ---- pairs ----------------------------------------------------------------------------------------------
 
 
@@ -213,7 +223,7 @@ def _interleaved(first: int, last: int, low: int, n: int, base: int, pred: Array
     even = n - n % 8
     e = first
     while e < last and pred[e] - base - low < even:
-        part[(pred[e] - base - low) % 8] += iou[e]
+        part[(pred[e] - base - low) & 7] += iou[e]
         e += 1
     total = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]))
     while e < last:
@@ -772,6 +782,7 @@ _ASSIGN = (_beats, _settle, _shortest_path, _solve, _list, _solve_rest, _solve_w
 _PROGRAMS = {
     "sort": (_sort,),
     "compact": (_compact,),
+    "corners": (_corners,),
     "overlap": (_sort_by_left, _iou, _overlap),
     "match": (*_ASSIGN, _match),
     "clear": (*_ASSIGN, _clear),

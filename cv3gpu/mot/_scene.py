@@ -101,10 +101,10 @@ def _sorted(keys: Array, n: int) -> tuple[Array, Array]:
 def _side(tracks: Tracks, frame: Array, n_frames: int) -> Side:
     start, row = _sorted(frame, n_frames)
     identity, n_identities = _compact(tracks.id)
-    identity = identity[row]
+    identity = identity.take(row)
     own_start, own_row = _sorted(identity, n_identities)
-    box = tracks.box[row]
-    box[:, 2:] += box[:, :2]
+    box = np.empty(tracks.box.shape)
+    _loops.program("corners")(tracks.box, row, box)
     return Side(box, identity, row, start, n_identities, own_start, own_row)
 
 

@@ -123,16 +123,21 @@ class Tracks:
             return getattr(self, rows)
         if not isinstance(rows, slice) and np.ndim(rows) != 1:
             _check.fail("Tracks", "rows", "be a mask, an array of indices or a slice", repr(rows), error=TypeError)
-        columns = {name: np.ascontiguousarray(getattr(self, name)[rows]) for name in _COLUMNS}
-        if isinstance(rows, slice) or np.asarray(rows).dtype == bool:  # no row twice
-            return Tracks.trusted(ignored=self.ignored, **columns)
-        return Tracks(**columns, ignored=self.ignored)
+        once = isinstance(rows, slice) or np.asarray(rows).dtype == bool  # no row twice
+        chosen = np.arange(len(self))[rows]
+        columns = {name: _taken(getattr(self, name), chosen) for name in _COLUMNS}
+        return (Tracks.trusted if once else Tracks)(ignored=self.ignored, **columns)
 
 
 COLUMNS = tuple(name.rstrip("_") for name in _COLUMNS)
 
 # The contract calls the column "class", which can't be written as an attribute but can be asked for by name.
 setattr(Tracks, "class", property(lambda self: self.class_))
+
+
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """Some rows of a column; None if it is the default's."""
+    return None if values.size and values.strides == (0,) else values.take(rows, axis=0)
 
 
 def _set(tracks: Tracks, columns: dict[str, Any], ignored: np.ndarray) -> None:
