@@ -599,7 +599,7 @@ def _solve_cpu(cost: Array, n_rows: Array, n_cols: Array, maximize: bool) -> tup
 
     def part(start: int, stop: int) -> int:
         piece = slice(start, stop)
-        values = np.ascontiguousarray(cost[piece], np.float64)  # what the kernel is compiled for
+        values = np.ascontiguousarray(cost[piece])
         sizes, results = (n_rows[piece], n_cols[piece]), (row_ind[piece], col_ind[piece], total[piece])
         space = spaces.pop()
         bad = solve(values, *sizes, -1.0 if maximize else 1.0, *results, *space)
