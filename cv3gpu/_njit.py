@@ -60,6 +60,7 @@ __all__ = ["compiled"]
 
 Function = Callable[..., Any]
 
+before_compiling: list[Callable[[], None]] = []  # called, and forgotten, once there is something to compile
 _FORMAT = 1  # of the files; counts up when what they hold changes
 _use_objects = True  # False sends every call to numba's dispatcher
 
@@ -176,6 +177,8 @@ def _object_way(functions: tuple[Function, ...], parameters: tuple[_Parameter, .
             raise _Refused(kept.refusal)
         with contextlib.suppress(Exception):  # whatever is wrong with it: it is made anew
             return _callable(name, parameters, kept)
+    while before_compiling:
+        before_compiling.pop()()
     try:
         made = _compile(functions, parameters)
         way = _callable(name, parameters, made)

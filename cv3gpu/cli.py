@@ -290,6 +290,7 @@ def kernels_compile(files: tuple[str, ...], arch: tuple[str, ...], as_json: bool
 METRICS = ("hota", "clear", "identity", "vace", "count")
 BENCHMARKS = ("MOT15", "MOT16", "MOT17", "MOT20", "KITTI", "DETRAC")
 FORMATS = ("motchallenge", "kitti", "detrac")
+COMPILING = "cv3gpu: compiling the CPU kernels, which takes some seconds; they are kept for the next time"
 SWITCHES = 20  # identity switches that are printed; the file has all
 
 
@@ -324,6 +325,9 @@ def _evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _data_errors() -> Iterator[None]:
     """Turns what is wrong with the data into an error line and exit code 3, and warnings into lines."""
+    from . import _njit
+
+    _njit.before_compiling[:] = [lambda: click.echo(COMPILING, err=True)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:

@@ -125,7 +125,7 @@ class Tracks:
             _check.fail("Tracks", "rows", "be a mask, an array of indices or a slice", repr(rows), error=TypeError)
         once = isinstance(rows, slice) or np.asarray(rows).dtype == bool  # no row twice
         chosen = np.arange(len(self))[rows]
-        columns = {name: _taken(getattr(self, name), chosen) for name in _COLUMNS}
+        columns: dict[str, Any] = {name: _taken(getattr(self, name), chosen) for name in _COLUMNS}
         return (Tracks.trusted if once else Tracks)(ignored=self.ignored, **columns)
 
 
