@@ -299,10 +299,21 @@ def mot_group() -> None:
     """Evaluate multi-object trackers."""
 
 
+def _writable(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """A path to write to, whose folder is there: looked at before the work, not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {str(path)!r} must exist.")
+    return path
+
+
+def _output_option(*names: str, help: str, folder: bool = False) -> Callable[..., Any]:
+    """An option that names a file to write, or a folder for files."""
+    kind = click.Path(file_okay=not folder, dir_okay=folder, path_type=Path)
+    return click.option(*names, type=kind, callback=_writable, help=help)
+
+
 def _evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What `mot eval` and `mot compare` share."""
-    folder = click.Path(file_okay=False, path_type=Path)
-    file = click.Path(dir_okay=False, path_type=Path)
     options = (
         click.option("--benchmark", type=click.Choice(BENCHMARKS), help="Whose rules apply; default: none."),
         click.option(
@@ -312,9 +323,13 @@ def _evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=("clear", "identity", "hota"),
             help="May be given several times; default: clear, identity and hota.",
         ),
-        click.option("--format", type=click.Choice(FORMATS), help="Format of the files; default: found out."),
-        click.option("--csv", "csv_file", type=file, help="Write all figures of all sequences to this file."),
-        click.option("--plot", "pictures", type=folder, help="Draw pictures into this folder."),
+        click.option(
+            "--format", type=click.Choice(FORMATS), help="Format of the files; default: the benchmark's, or found out."
+        ),
+        _output_option("--csv", "csv_file", help="Write all figures to this file, in a folder that exists."),
+        _output_option(
+            "--plot", "pictures", folder=True, help="Draw pictures into this folder, which is made in one that exists."
+        ),
         _json_option,
     )
     for option in reversed(options):
@@ -343,10 +358,9 @@ def _data_errors() -> Iterator[None]:
 @click.argument("gt", type=click.Path(exists=True))
 @click.argument("pred", type=click.Path(exists=True))
 @_evaluation_options
-@click.option(
+@_output_option(
     "--events",
     "events_file",
-    type=click.Path(dir_okay=False, path_type=Path),
     help="Write matches, misses, false positives, switches, fragmentations to this CSV file.",
 )
 def mot_eval(gt: str, pred: str, events_file: Path | None, **options: Any) -> None:
@@ -387,11 +401,14 @@ def mot_compare(gt: str, preds: tuple[str, ...], **options: Any) -> None:
     """
     from . import mot
 
+    trackers = _named(preds)
+    if len(trackers) < len(preds):
+        raise click.UsageError(f"PRED must be different files or folders, got {', '.join(preds)}")
     asked, out = _split(options)
     with _data_errors():
         n = len(mot.sequences.find(gt, "gt", asked["format"]))
         with _progress("evaluate", n) as begin:
-            comparison = mot.compare(gt, _named(preds), progress=begin, **asked)
+            comparison = mot.compare(gt, trackers, progress=begin, **asked)
     _give(comparison, out, _draw_curves(out.pictures, comparison.reports) if out.pictures else [])
 
 
@@ -445,7 +462,7 @@ def _print_switches(logs: dict[str, Any], file: Path) -> None:
 def _draw(folder: Path, name: str, figure: Any) -> Path:
     from . import viz
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     path = folder / f"{name}.png"
     viz.save(figure, path)
     return path

@@ -79,51 +79,51 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) mot_overlap(
   }
 }
 
-// The sum of each prediction's overlaps, over the ground truth in its order.
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) mot_columns(
-    const double* __restrict__ gt_box,      // [., 4]
-    const int64_t* __restrict__ gt_start,   // [frames + 1]
-    const double* __restrict__ pred_box,    // [rows, 4]
-    const int64_t* __restrict__ pred_frame, // [rows]
-    double* column,                         // [rows]
-    int64_t rows, double eps) {
-  for (int64_t p = warp_id(); p < rows; p += warp_count()) {
-    const Box own = load_box(pred_box, p);
-    const int64_t last = gt_start[pred_frame[p] + 1];
-    double total = 0.0;
-    for (int64_t chunk = gt_start[pred_frame[p]]; chunk < last; chunk += LANES) {
-      const int64_t g = chunk + lane_id();
-      const double iou = g < last ? overlap_of(load_box(gt_box, g), own, eps) : 0.0;
-      for (unsigned found = __ballot_sync(ALL, iou > 0.0); found; found &= found - 1)
-        total += __shfl_sync(ALL, iou, __ffs(found) - 1);
-    }
-    if (lane_id() == 0) column[p] = total;
-  }
-}
+// The entries of a line of a frame's matrix: their places, ascending, and their values.
+struct RowEntries {
+  const int32_t* pred;
+  const double* iou;
+  int64_t base;
+  __device__ __forceinline__ int64_t place(int64_t e) const { return pred[e] - base; }
+  __device__ __forceinline__ double value(int64_t e) const { return iou[e]; }
+};
 
-// The sum of up to SUM_BLOCK columns from `low`, given by the entries `first` to `last`, as NumPy rounds it.
-__device__ double interleaved(const int32_t* pred, const double* iou, int64_t first, int64_t last, int64_t low, int n) {
+struct ColumnEntries {  // of a frame's only column: row after row, zero where a row has none
+  const int64_t* start;
+  const double* iou;
+  int64_t first;
+  __device__ __forceinline__ int64_t place(int64_t r) const { return r; }
+  __device__ __forceinline__ double value(int64_t r) const {
+    const int64_t e = start[first + r];
+    return e < start[first + r + 1] ? iou[e] : 0.0;
+  }
+};
+
+// The sum of up to SUM_BLOCK places from `low`, of the entries `first` to `last`, as NumPy rounds it.
+template <class Entries>
+__device__ double interleaved(const Entries& line, int64_t first, int64_t last, int64_t low, int n) {
   double total = 0.0;
   int64_t rest = first;
   if (n >= 8) {
     double part[8];
     const int64_t even = low + n - n % 8;
-    while (rest < last && pred[rest] < even) ++rest;
+    while (rest < last && line.place(rest) < even) ++rest;
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
       part[r] = 0.0;
       for (int64_t e = first; e < rest; ++e)
-        if ((pred[e] - low) % 8 == r) part[r] += iou[e];
+        if ((line.place(e) - low) % 8 == r) part[r] += line.value(e);
     }
     total = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
   }
-  for (int64_t e = rest; e < last; ++e) total += iou[e];
+  for (int64_t e = rest; e < last; ++e) total += line.value(e);
   return total;
 }
 
-// The sum of a row of n columns from `base`: NumPy halves long rows, at multiples of eight, and adds pairwise.
-__device__ double row_sum(const int32_t* pred, const double* iou, int64_t first, int64_t last, int64_t base, int64_t n) {
-  if (n <= SUM_BLOCK) return interleaved(pred, iou, first, last, base, (int)n);
+// The sum of a line of n places: NumPy halves long ones, at multiples of eight, and adds pairwise.
+template <class Entries>
+__device__ double line_sum(const Entries& line, int64_t first, int64_t last, int64_t n) {
+  if (n <= SUM_BLOCK) return interleaved(line, first, last, 0, (int)n);
   int waiting_depth[SUM_DEPTH];
   double waiting[SUM_DEPTH];
   int top = 0;
@@ -141,8 +141,8 @@ __device__ double row_sum(const int32_t* pred, const double* iou, int64_t first,
       }
     }
     int64_t end = first;
-    while (end < last && pred[end] < base + low + size) ++end;
-    double total = interleaved(pred, iou, first, end, base + low, (int)size);
+    while (end < last && line.place(end) < low + size) ++end;
+    double total = interleaved(line, first, end, low, (int)size);
     first = end;
     low += size;
     while (top > 0 && waiting_depth[top - 1] == depth) {
@@ -153,6 +153,35 @@ __device__ double row_sum(const int32_t* pred, const double* iou, int64_t first,
     waiting[top++] = total;
   }
   return waiting[0];
+}
+
+// The sum of each prediction's overlaps, over the ground truth in its order; a frame's only prediction is summed
+// as NumPy sums a row.
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) mot_columns(
+    const double* __restrict__ gt_box,       // [., 4]
+    const int64_t* __restrict__ gt_start,    // [frames + 1]
+    const double* __restrict__ pred_box,     // [rows, 4]
+    const int64_t* __restrict__ pred_frame,  // [rows]
+    const int64_t* __restrict__ pred_start,  // [frames + 1]
+    const int64_t* __restrict__ pair_start, const double* __restrict__ pair_iou,
+    double* column,  // [rows]
+    int64_t rows, double eps) {
+  for (int64_t p = warp_id(); p < rows; p += warp_count()) {
+    const int64_t frame = pred_frame[p], first = gt_start[frame], last = gt_start[frame + 1];
+    double total = 0.0;
+    if (pred_start[frame + 1] - pred_start[frame] == 1) {
+      if (lane_id() == 0) total = line_sum(ColumnEntries{pair_start, pair_iou, first}, 0, last - first, last - first);
+    } else {
+      const Box own = load_box(pred_box, p);
+      for (int64_t chunk = first; chunk < last; chunk += LANES) {
+        const int64_t g = chunk + lane_id();
+        const double iou = g < last ? overlap_of(load_box(gt_box, g), own, eps) : 0.0;
+        for (unsigned found = __ballot_sync(ALL, iou > 0.0); found; found &= found - 1)
+          total += __shfl_sync(ALL, iou, __ffs(found) - 1);
+      }
+    }
+    if (lane_id() == 0) column[p] = total;
+  }
 }
 
 // weight = share of each pair.
@@ -167,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 4) mot_share(
   for (int64_t g = (int64_t)blockIdx.x * BLOCK + threadIdx.x; g < rows; g += (int64_t)gridDim.x * BLOCK) {
     const int64_t base = pred_start[gt_frame[g]], cols = pred_start[gt_frame[g] + 1] - base;
     const int64_t first = pair_start[g], last = pair_start[g + 1];
-    const double row = row_sum(pair_pred, pair_iou, first, last, base, cols);
+    const double row = line_sum(RowEntries{pair_pred, pair_iou, base}, first, last, cols);
     for (int64_t e = first; e < last; ++e) {
       const double every = column[pair_pred[e]] + row - pair_iou[e];
       weight[e] = every > eps ? pair_iou[e] / every : 0.0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -52,6 +53,11 @@ def test_only_commands_that_exist_are_listed():
         ["mot", "eval", "nowhere", "nowhere"],
         ["mot", "eval", ".", ".", "--benchmark", "MOT18"],
         ["mot", "compare", "."],
+        ["mot", "compare", ".", "tests", "tests"],
+        ["mot", "eval", ".", ".", "--csv", "nowhere/x.csv"],
+        ["mot", "eval", ".", ".", "--events", "nowhere/x.csv"],
+        ["mot", "eval", ".", ".", "--plot", "nowhere/x"],
+        ["mot", "compare", ".", ".", "--plot", "nowhere/x"],
     ],
 )
 def test_usage_errors_give_2(arguments):
@@ -169,9 +175,12 @@ def test_demo(tmp_path, monkeypatch):
         "box_iou",
         "linear_sum_assignment",
         "mot.clear, mot.identity",
+        "mot.evaluate_boxes",
     }
     assert sorted(path.name for path in out.iterdir()) == [
         "dilated_convolution.png",
+        "hota.png",
+        "identities.png",
         "resize.png",
         "tracks.png",
     ]
@@ -295,16 +304,16 @@ def test_many_switches_are_cut(tracked, monkeypatch):
 def test_mot_pictures(tracked):
     pytest.importorskip("matplotlib")
     both = str(tracked / "good"), str(tracked / "poor")
-    result = invoke("mot", "eval", str(tracked / "gt"), both[1], "--plot", str(tracked / "new" / "one"))
+    result = invoke("mot", "eval", str(tracked / "gt"), both[1], "--plot", str(tracked / "one"))
     drawn = ["alpha-all.png", "identities-a-all.png", "identities-b-all.png"]
-    assert sorted(path.name for path in (tracked / "new" / "one").iterdir()) == drawn
-    assert result.stdout.endswith("".join(f"  {tracked / 'new' / 'one' / name}\n" for name in drawn))
+    assert sorted(path.name for path in (tracked / "one").iterdir()) == drawn
+    assert result.stdout.endswith("".join(f"  {tracked / 'one' / name}\n" for name in drawn))
     result = invoke("mot", "compare", str(tracked / "gt"), *both, "--plot", str(tracked / "two"), "--json")
     assert list(json.loads(result.stdout)) == ["good", "poor"]
     assert [path.name for path in (tracked / "two").iterdir()] == ["alpha-all.png"]
     from PIL import Image
 
-    for path in (*(tracked / "new" / "one").iterdir(), *(tracked / "two").iterdir()):
+    for path in (*(tracked / "one").iterdir(), *(tracked / "two").iterdir()):
         with Image.open(path) as picture:
             assert min(picture.size) > 250 and np.asarray(picture.convert("L")).std() > 10
 
@@ -341,9 +350,22 @@ def test_mot_bad_data_gives_3(tracked):
     ]
     (tracked / "poor" / "b.txt").unlink()
     result = invoke("mot", "compare", str(tracked / "gt"), str(tracked / "poor"))
-    assert result.exit_code == 3 and "pred must have every sequence of gt, got none named b" in result.stderr
+    assert result.exit_code == 3 and "preds['poor'] must have every sequence of gt, got none named b" in result.stderr
     (tracked / "empty").mkdir()
     assert invoke("mot", "eval", str(tracked / "empty"), str(tracked / "poor")).exit_code == 3
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_what_a_benchmark_refuses_is_said_with_the_sequence(tracked, events):
+    mot.write(tracked / "poor" / "b.txt", mot.Tracks([1], [1], [[0, 0, 9, 9]], class_=[7]))
+    more = ["--events", str(tracked / "e.csv")] if events else []
+    result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "poor"), "--benchmark", "MOT15", *more)
+    assert (result.exit_code, result.stdout) == (3, "")
+    first, second = result.stderr.splitlines()
+    assert (
+        first.startswith("cv3gpu: mot.prepare: pred must have pedestrians only") and second == "  sequence 'b' failed"
+    )
+    assert not (tracked / "e.csv").exists()
 
 
 def test_mot_eval_imports_nothing_heavy(tracked):
@@ -372,6 +394,58 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         unfinished.write_text("tw")
         raise KeyboardInterrupt
     assert target.read_text() == "one" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    for name in ("there", "not yet"):
+        link, target = tmp_path / f"{name}.txt", tmp_path / "far" / name
+        link.symlink_to(target)
+        if name == "there":
+            target.write_text("old")
+        with _files.replacing(link) as unfinished:
+            assert unfinished.parent == tmp_path / "far"
+            unfinished.write_text("new")
+        assert link.is_symlink() and target.read_text() == "new"
+
+
+def test_what_is_no_file_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "pipe").symlink_to("pipe.real")
+    os.mkfifo(tmp_path / "pipe.real")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for path in (tmp_path / "pipe", tmp_path / "pipe.real", tmp_path / "folder", "/dev/null"):
+        with pytest.raises(OSError, match="must be a regular file or not be there") as caught, _files.replacing(path):
+            pytest.fail("the block must not be entered")
+        assert caught.value.filename == str(path) and sorted(tmp_path.iterdir()) == before
+    assert not os.path.isfile("/dev/null")
+
+
+def test_errors_name_the_path_that_was_asked_for(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in ("nowhere", "file"):
+        path = tmp_path / folder / "x.csv"
+        with pytest.raises(OSError) as caught, _files.replacing(path) as unfinished:
+            unfinished.write_text("x")
+        assert str(caught.value).endswith(f": '{path}'") and caught.value.filename == str(path)
+
+
+def test_what_is_no_path_is_refused():
+    rows = mot.Tracks([1], [1], [[0, 0, 9, 9]])
+    for op, call in (
+        ("mot.read", lambda path: mot.read(path)),
+        ("mot.write", lambda path: mot.write(path, rows)),
+        ("mot.sequences.find", lambda path: mot.sequences.find(path, "gt")),
+    ):
+        for path, got in ((None, "None"), (3, "int"), (b"a.txt", "bytes")):
+            with pytest.raises(TypeError, match=f"{op}: path must be a path, got {got}"):
+                call(path)
+
+
+def test_a_file_of_two_letters_is_no_archive(tmp_path):
+    (tmp_path / "a.txt").write_text("PK\n")
+    with pytest.raises(DataFormatError, match=r"a.txt:1: line must have 7 to 10 columns, got 1"):
+        mot.evaluate(tmp_path / "a.txt", tmp_path / "a.txt")
 
 
 def test_pictures_without_matplotlib(monkeypatch):

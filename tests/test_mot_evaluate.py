@@ -170,6 +170,7 @@ def test_predictions_without_ground_truth_are_left_out_with_a_warning():
     [
         ((None, SOME), TypeError, r"mot.evaluate: gt must be a path, Tracks, or a mapping of sequences to Tracks, got"),
         ((SOME, {"a": 1}), TypeError, r"mot.evaluate: pred must be a path, Tracks, or a mapping"),
+        (({1: SOME}, SOME), TypeError, r"mot.evaluate: gt must be a path, Tracks, or a mapping"),
         (({}, {}), ValueError, r"mot.evaluate: gt must have at least one sequence, got none"),
         ((SOME, tracks((1, -1, 0))), ValueError, r"mot.evaluate: pred must have an identity .* got id -1 in frame 1"),
     ],
@@ -185,13 +186,73 @@ def test_wrong_sides(arguments, error, message):
         (dict(metrics="mota"), ValueError, r"metrics must be one of 'hota', 'clear', .*, got 'mota'"),
         (dict(metrics=[]), ValueError, r"metrics must name at least one family, got none"),
         (dict(benchmark="MOT18"), ValueError, r"benchmark must be one of 'MOT15', .*, got 'MOT18'"),
-        (dict(executor=3), TypeError, r"executor must be a concurrent.futures.Executor, got int"),
-        (dict(lengths={"sequence": 1.5}), TypeError, r"lengths must be an integer, got 1.5"),
+        (dict(metrics=None), TypeError, r"metrics must be a name or a sequence of names, got None"),
+        (dict(metrics=3), TypeError, r"metrics must be a name or a sequence of names, got int"),
+        (dict(metrics=[["clear"]]), ValueError, r"metrics must be one of 'hota', .*, got \['clear'\]"),
+        (dict(format="csv"), ValueError, r"format must be one of 'motchallenge', .*, got 'csv'"),
+        (dict(executor=3), TypeError, r"executor must be a concurrent.futures.Executor, got 3"),
+        (
+            dict(executor=ThreadPoolExecutor),
+            TypeError,
+            r"executor must be a .*Executor, got <class '.*ThreadPoolExecutor'>",
+        ),
+        (dict(progress=3), TypeError, r"progress must be a function, got int"),
+        (dict(lengths=5), TypeError, r"lengths must be a mapping of sequences to integers, got int"),
+        (dict(lengths=[5]), TypeError, r"lengths must be a mapping of sequences to integers, got list"),
+        (dict(lengths={"sequence": 1.5}), TypeError, r"lengths\['sequence'\] must be an integer, got 1.5"),
+        (dict(lengths={"sequence": 0}), ValueError, r"lengths\['sequence'\] must be from 1 to 2147483647, got 0"),
+        (dict(lengths={"sequence": -3}), ValueError, r"lengths\['sequence'\] must be from 1 to 2147483647, got -3"),
+        (dict(lengths={"sequence": 3, "b": 3, "c": 3}), ValueError, r"lengths must name sequences of gt, got 'b', 'c'"),
     ],
 )
 def test_wrong_options(options, error, message):
     with pytest.raises(error, match=rf"mot.evaluate: {message}"):
         mot.evaluate(SOME, MORE, **options)
+    with pytest.raises(error, match=rf"mot.compare: {message}"):
+        mot.compare(SOME, {"mine": MORE}, **options)
+
+
+def test_what_is_wrong_with_a_tracker_is_said_with_its_name():
+    with pytest.raises(TypeError, match=r"mot.compare: preds\['a'\] must be a path, Tracks, or a mapping .*, got int"):
+        mot.compare(SOME, {"b": SOME, "a": 3})
+    with pytest.raises(ValueError, match=r"mot.compare: preds\['a'\] must have every sequence of gt, got none named s"):
+        mot.compare({"s": SOME}, {"a": {"t": SOME}})
+    with pytest.raises(TypeError, match=r"mot.compare: preds must be a mapping of at least one tracker, got \{1: "):
+        mot.compare(SOME, {1: SOME})
+    with pytest.raises(ValueError, match="got id -1") as caught:
+        mot.compare({"s": SOME}, {"b": {"s": SOME}, "a": {"s": tracks((1, -1, 0))}})
+    assert caught.value.__notes__ == ["while scoring tracker 'a'", "sequence 's' failed"]
+
+
+def written(path, tracks, format):
+    mot.write(path, tracks, format)
+    return path
+
+
+@pytest.mark.parametrize("run", ["evaluate", "compare", "event_logs"])
+def test_a_benchmark_fixes_the_format(tmp_path, run):
+    rows = [1, 2], [1, 1], [[0, 0, 9, 40], [1, 0, 9, 40]]
+    cars = mot.Tracks(*rows, class_=[1, 1])
+    text, kitti = (written(tmp_path / f"{format}.txt", cars, format) for format in ("motchallenge", "kitti"))
+    xml = written(tmp_path / "a.xml", cars, "detrac")
+
+    def score(path, benchmark, format=None):
+        pred = {"a": path} if run == "compare" else path
+        return getattr(mot, run)(path, pred, benchmark=benchmark, format=format)
+
+    for path, benchmark in ((text, "MOT15"), (text, "MOT17"), (kitti, "KITTI"), (xml, "DETRAC"), (text, "DETRAC")):
+        score(path, benchmark)
+    with pytest.raises(
+        DataFormatError, match=r"motchallenge.txt:1: line must have 17 or 18 columns, got 1; blanks stand"
+    ):
+        score(text, "KITTI")
+    for path in (kitti, xml):
+        with pytest.raises(DataFormatError, match=rf"{path.name}:1: line must have 7 to 10 columns"):
+            score(path, "MOT20")
+    score(text, "KITTI", format="motchallenge")
+    kitti.write_text(kitti.read_text().replace("Car", "Lorry"))
+    with pytest.raises(DataFormatError, match=r"kitti.txt:1: class must be one of Car, Van, .*, got 'Lorry'"):
+        score(kitti, "KITTI")
 
 
 def test_families_can_be_chosen():
@@ -210,6 +271,7 @@ def n_frames(gt, pred, **options):
 def test_length_is_the_last_frame_seen_or_what_is_said():
     assert n_frames(SOME, MORE)["all"]["Frames"] == 3
     assert n_frames(SOME, MORE, lengths={"sequence": 9})["all"]["Frames"] == 9
+    assert n_frames(SOME, MORE, lengths={"sequence": None})["all"]["Frames"] == 3
     none = tracks()
     assert n_frames(none, none)["all"]["Frames"] == 0
     from_0 = tracks((0, 1, 0), (4, 1, 0))
@@ -354,8 +416,9 @@ def test_files_are_read_back(tmp_path):
         assert got == {key: value for key, value in figures.items() if not np.ndim(value)}
     report.to_json(tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == report.to_dict()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         report.to_csv(tmp_path / "nowhere" / "out.csv")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "out.csv")
 
 
 def test_table():
@@ -389,6 +452,8 @@ def test_comparison(tmp_path):
     rows = list(csv.DictReader(io.StringIO(comparison.to_csv(tmp_path / "out.csv"))))
     assert [row["tracker"] for row in rows] == ["good"] * 3 + ["same"] * 3 + ["poor"] * 3
     assert str(mot.compare(SOME, {"one": SOME})).count("*") == 0
+    with pytest.raises(ValueError, match=r"mot.Comparison.best: class_name must be one of 'all', got 'x'"):
+        comparison.best("x")
     with pytest.raises(TypeError, match=r"mot.compare: preds must be a mapping of at least one tracker, got \{\}"):
         mot.compare(SOME, {})
     with pytest.raises(ValueError, match="got id -1") as caught:
@@ -498,6 +563,40 @@ def test_transfer_and_csv(tmp_path):
     assert rows[0] == ["sequence", "class", *log._fields] and [row[0] for row in rows[1:]] == ["a"] * 3 + ["b"] * 2
     assert [row[3] for row in rows[4:]] == ["miss", "miss"]
     assert mot.events(tracks(), tracks()).frame.size == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: mot.event_logs(SOME, SOME, "X"), ValueError, r"mot.event_logs: benchmark must be one of .*, got 'X'"),
+        (lambda: mot.event_logs(SOME, SOME, progress=3), TypeError, r"mot.event_logs: progress must be a function"),
+        (lambda: mot.event_logs(SOME, 3), TypeError, r"mot.event_logs: pred must be a path, Tracks, or a mapping"),
+        (lambda: mot.event_logs(SOME, SOME, format="x"), ValueError, r"mot.event_logs: format must be one of"),
+        (lambda: mot.logs_to_csv(3), TypeError, r"mot.logs_to_csv: logs must be a mapping of .* to Events, got int"),
+        (lambda: mot.logs_to_csv({"a": 3}), TypeError, r"mot.logs_to_csv: logs must be a mapping"),
+        (lambda: mot.logs_to_csv({"a": {"all": 3}}), TypeError, r"mot.logs_to_csv: logs must be a mapping"),
+        (
+            lambda: mot.events(SOME, SOME).of("swich"),
+            ValueError,
+            r"mot.Events.of: kinds must be one of .*, got 'swich'",
+        ),
+        (
+            lambda: mot.events(SOME, SOME, class_name="dog"),
+            ValueError,
+            r"mot.events: class_name must be one of 'all', got",
+        ),
+    ],
+)
+def test_wrong_events(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_the_log_of_the_one_class_and_of_a_sequence_that_fails():
+    assert mot.events(SOME, MORE, class_name="all").counts() == mot.events(SOME, MORE).counts()
+    with pytest.raises(ValueError, match="got id -1") as caught:
+        mot.event_logs({"a": SOME, "b": SOME}, {"a": SOME, "b": tracks((1, -1, 0))})
+    assert caught.value.__notes__ == ["sequence 'b' failed"]
 
 
 # ---- accumulators ---------------------------------------------------------------------------------------
@@ -615,6 +714,60 @@ def test_wrong_updates():
     ) as caught:
         twice.compute()
     assert caught.value.__notes__ == ["sequence 'a' failed"]
+
+
+def test_lengths_may_be_of_sequences_of_another_process():
+    evaluator = mot.Evaluator("count", lengths={"a": 9, "b": 7, "c": None})
+    evaluator.update(SOME, SOME, "a")
+    assert evaluator.compute().combined["all"]["Frames"] == 9
+    with pytest.raises(TypeError, match=r"mot.Evaluator: lengths must be a mapping of sequences to integers, got int"):
+        mot.Evaluator(lengths=5)
+
+
+def test_names_of_sequences_are_words():
+    evaluator, box = mot.Evaluator(), [[0, 0, 9, 9]]
+    with pytest.raises(TypeError, match=r"mot.Evaluator.update: sequence must be a str, got None"):
+        evaluator.update(SOME, SOME, None)
+    with pytest.raises(TypeError, match=r"mot.Evaluator.update_frame: sequence must be a str, got 1 \(int\)"):
+        evaluator.update_frame(1, 1, [1], box, [1], box)
+
+
+def state(**changed):
+    evaluator = mot.Evaluator()
+    evaluator.update(SOME, MORE, "a")
+    side = evaluator.state_dict()["a"]
+    return {"a": {**side, "gt": {**side["gt"], **changed}}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (3, TypeError, r"state must be what state_dict gave, got int"),
+        ({"a": {}}, ValueError, r"state\['a'\] must hold gt, pred, got nothing"),
+        ({"a": 3}, TypeError, r"state\['a'\] must be a mapping, got int"),
+        ({"a": {"gt": 3, "pred": 3}}, TypeError, r"state\['a'\]\['gt'\] must be a mapping, got int"),
+        (state(colour=[1]), ValueError, r"state\['a'\]\['gt'\] must hold frame, id, box, .*, got .*colour"),
+        ({None: state()["a"]}, TypeError, r"name of a sequence must be a str, got None"),
+    ],
+)
+def test_wrong_states(wrong, error, message):
+    evaluator = mot.Evaluator()
+    evaluator.update(SOME, SOME, "kept")
+    with pytest.raises(error, match=rf"mot.Evaluator.load_state_dict: {message}"):
+        evaluator.load_state_dict(wrong)
+    assert list(evaluator.state_dict()) == ["kept"]
+
+
+def test_an_evaluator_keeps_right_and_bottom(tmp_path):
+    line = "0 1 Car 0 0 -10 {} 5.1 {} 35.2 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    for name, left in (("gt", 7.9), ("pred", 16.8)):  # an overlap of exactly one half
+        (tmp_path / f"{name}.txt").write_text(line.format(left, 25.7))
+    evaluator = mot.Evaluator(benchmark="KITTI")
+    evaluator.update(mot.read(tmp_path / "gt.txt"), mot.read(tmp_path / "pred.txt"), "pred")
+    want = plain(mot.evaluate(tmp_path / "gt.txt", tmp_path / "pred.txt", benchmark="KITTI"))
+    again = mot.Evaluator(benchmark="KITTI")
+    again.load_state_dict(evaluator.state_dict())
+    assert plain(evaluator.compute()) == plain(again.compute()) == want
 
 
 def _rank(rank, folder, answer):

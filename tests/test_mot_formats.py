@@ -1041,3 +1041,29 @@ def test_layouts_cost_few_looks(tmp_path, monkeypatch):
     monkeypatch.setattr(sequences.os, "scandir", lambda path: seen.append(str(path)) or scandir(path))
     find(tmp_path, "gt")
     assert not [path for path in seen if "img1" in path]
+
+
+def test_kitti_boxes_keep_their_right_and_bottom(tmp_path):
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 13000, (4000, 2)) / 10
+    high = low + rng.integers(1, 4000, low.shape) / 10
+    rows = [
+        f"{k} 1 Car 0 0 -10 {a:.1f} {b:.1f} {c:.1f} {d:.1f} -1 -1 -1 -1000 -1000 -1000 -10"
+        for k, (a, b, c, d) in enumerate(np.column_stack([low, high]).tolist())
+    ]
+    path = tmp_path / "0000.txt"
+    path.write_text("\n".join(rows))
+    tracks = mot.read(path)
+    want = [[float(f"{x:.1f}") for x in pair] for pair in high.tolist()]
+    np.testing.assert_array_equal(tracks.corner, want)
+    np.testing.assert_array_equal(tracks[::2].corners()[:, 2:], want[::2])
+    mot.write(path, tracks, "kitti")
+    np.testing.assert_array_equal(mot.read(path).corner, want)
+
+
+def test_kitti_overlaps_are_those_of_the_corners(tmp_path):
+    line = "0 1 Car 0 0 -10 {} 5.1 {} 35.2 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    (tmp_path / "gt.txt").write_text(line.format(7.9, 25.7))
+    (tmp_path / "pred.txt").write_text(line.format(16.8, 25.7))
+    report = mot.evaluate(tmp_path / "gt.txt", tmp_path / "pred.txt", benchmark="KITTI")
+    assert report.combined["car"]["IDTP"] == report.combined["car"]["CLR_TP"] == 1  # an overlap of exactly one half

@@ -41,6 +41,16 @@ def test_hota_of_frames_wider_than_a_block_of_sums():
     assert_hota(random_tracks(rng, 3, 300, 90.0), random_tracks(rng, 3, 80, 100.0))
 
 
+@pytest.mark.parametrize("n", [3, 8, 9, 40, 130, 300])
+def test_hota_of_frames_with_a_single_prediction(n):
+    """NumPy sums a matrix of one column as a row, and ties hang on the last bit of the sum."""
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        heights = rng.integers(7, 10, (3, n))
+        gt = tracks(*((f, i, 0, 0, 20, heights[f - 1, i]) for f in (1, 2, 3) for i in range(n)))
+        assert_hota(gt, tracks(*((f, 1, 0, 0, 20, 20) for f in (1, 2, 3))))
+
+
 def test_perfect_and_empty():
     side, none = tracks((1, 4, 0), (1, 9, 50), (2, 4, 1)), tracks()
     best = mot.hota(side, side)
@@ -135,6 +145,15 @@ def test_many_pairs_make_the_room_for_them_grow():
     side = mot.Tracks(np.ones(n), np.arange(n), np.tile([[0.0, 0, 9, 9]], (n, 1)))
     found = _scene.scene(side, side)
     assert found.pairs.iou.size == n * n > 8 * n + 1024 and (found.pairs.iou == 1).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_of_pairs_are_ascending(order):
+    n = 300
+    box = np.column_stack([np.arange(n)[::order], np.zeros(n), np.full(n, 400.0), np.full(n, 9.0)])
+    side = mot.Tracks(np.ones(n), np.arange(n), box)
+    found = _scene.scene(side, side).pairs
+    assert found.pred.tolist() == list(range(n)) * n and (found.iou.reshape(n, n) == found.iou.reshape(n, n).T).all()
 
 
 def test_frames_and_identities_far_apart_cost_no_memory():

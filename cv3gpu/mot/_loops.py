@@ -140,6 +140,24 @@ def _sort_by_left(box: Array, first: int, last: int, order: Array) -> None:
         gap //= 3
 
 
+def _sort_row(first: int, last: int, pred: Array, iou: Array) -> None:
+    """Shell sort of a row's entries by prediction."""
+    gap = 1
+    while gap < (last - first) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(first + gap, last):
+            p, value = pred[i], iou[i]
+            j = i
+            while j >= first + gap and pred[j - gap] > p:
+                pred[j] = pred[j - gap]
+                iou[j] = iou[j - gap]
+                j -= gap
+            pred[j] = p
+            iou[j] = value
+        gap //= 3
+
+
 def _iou(a: Array, i: int, b: Array, j: int, eps: float) -> float:
     """IoU of corner boxes; 0 where an area is not positive."""
     width = min(a[i, 2], b[j, 2]) - max(a[i, 0], b[j, 0])
@@ -191,7 +209,6 @@ def _overlap(
                     high = middle
                 else:
                     low = middle + 1
-            begin = n
             for i in range(low, last):
                 p = order[i]
                 if pred_box[p, 0] >= gt_box[g, 2]:
@@ -199,15 +216,12 @@ def _overlap(
                 iou = _iou(gt_box, g, pred_box, p, eps)
                 if iou > 0.0:
                     if n < room:
-                        at = n
-                        while at > begin and pair_pred[at - 1] > p:  # keep the row ascending
-                            pair_pred[at] = pair_pred[at - 1]
-                            pair_iou[at] = pair_iou[at - 1]
-                            at -= 1
-                        pair_pred[at] = p
-                        pair_iou[at] = iou
+                        pair_pred[n] = p
+                        pair_iou[n] = iou
                     n += 1
             pair_start[g + 1] = n
+            if n <= room:
+                _sort_row(pair_start[g], n, pair_pred, pair_iou)
     return n
 
 
@@ -686,6 +700,8 @@ def _align(
     pair_iou: Array,
     eps: float,
     column: Array,
+    place: Array,
+    value: Array,
     part: Array,
     potential: Array,
     weight: Array,
@@ -694,13 +710,22 @@ def _align(
 
     The agreement is the Jaccard index of the two identities, where a pair counts by the share that its overlap
     has in all overlaps of its two boxes. ``column`` [rows of the prediction] and ``potential`` [identities of
-    the prediction] are 0; the latter is left so.
+    the prediction] are 0; the latter is left so. ``place`` and ``value`` are as long as a frame has rows at most.
     """
-    for e in range(pair_start[pair_start.size - 1]):
-        column[pair_pred[e]] += pair_iou[e]
     for frame in range(gt_start.size - 1):
         base = pred_start[frame]
         cols = pred_start[frame + 1] - base
+        if cols == 1:  # a matrix of one column is a row to NumPy
+            n = 0
+            for g in range(gt_start[frame], gt_start[frame + 1]):
+                if pair_start[g] < pair_start[g + 1]:
+                    place[n] = g - gt_start[frame]
+                    value[n] = pair_iou[pair_start[g]]
+                    n += 1
+            column[base] = _row_sum(0, n, gt_start[frame + 1] - gt_start[frame], 0, place, value, part)
+        else:
+            for e in range(pair_start[gt_start[frame]], pair_start[gt_start[frame + 1]]):
+                column[pair_pred[e]] += pair_iou[e]
         for g in range(gt_start[frame], gt_start[frame + 1]):
             first, last = pair_start[g], pair_start[g + 1]
             row = _row_sum(first, last, cols, base, pair_pred, pair_iou, part)
@@ -783,7 +808,7 @@ _PROGRAMS = {
     "sort": (_sort,),
     "compact": (_compact,),
     "corners": (_corners,),
-    "overlap": (_sort_by_left, _iou, _overlap),
+    "overlap": (_sort_by_left, _sort_row, _iou, _overlap),
     "match": (*_ASSIGN, _match),
     "clear": (*_ASSIGN, _clear),
     "cooccur": (_cooccur,),

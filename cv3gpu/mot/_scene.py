@@ -103,8 +103,11 @@ def _side(tracks: Tracks, frame: Array, n_frames: int) -> Side:
     identity, n_identities = _compact(tracks.id)
     identity = identity.take(row)
     own_start, own_row = _sorted(identity, n_identities)
-    box = np.empty(tracks.box.shape)
-    _loops.program("corners")(tracks.box, row, box)
+    if tracks.corner is None:
+        box = np.empty(tracks.box.shape)
+        _loops.program("corners")(tracks.box, row, box)
+    else:
+        box = tracks.corners().take(row, axis=0)
     return Side(box, identity, row, start, n_identities, own_start, own_row)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _array, _check
 from .arrays import ON_GPU, Boxes, evaluate_boxes
 from .benchmarks import BENCHMARKS
-from .evaluate import METRICS, UNNAMED, chosen_metrics, evaluate
+from .evaluate import METRICS, UNNAMED, chosen_metrics, evaluate, known_lengths
 from .metrics import combine
 from .report import Report
 from .tracks import COLUMNS, Tracks
@@ -19,6 +19,8 @@ from .tracks import COLUMNS, Tracks
 __all__ = ["Evaluator"]
 
 FORMATS = ("xywh", "xyxy")
+SIDES = ("gt", "pred")
+PER_BOX = (*COLUMNS, "corner")
 
 
 class _Frame(NamedTuple):
@@ -30,12 +32,16 @@ class _Frame(NamedTuple):
     format: str
 
 
+_Sides = tuple[list[Tracks | _Frame], list[Tracks | _Frame]]
+
+
 class Evaluator:
     """Collects ground truth and predictions, and scores them when asked.
 
     Parameters
     ----------
     metrics, benchmark, lengths : see :func:`evaluate`
+        Lengths may be there of sequences that are not collected, as those of another process.
 
     Notes
     -----
@@ -60,13 +66,13 @@ class Evaluator:
         self,
         metrics: str | Sequence[str] = METRICS,
         benchmark: str | None = None,
-        lengths: Mapping[str, int] | None = None,
+        lengths: Mapping[str, int | None] | None = None,
     ) -> None:
         self.metrics = chosen_metrics("mot.Evaluator", metrics)
         if benchmark is not None:
             _check.choice("mot.Evaluator", "benchmark", benchmark, list(BENCHMARKS))
         self.benchmark = benchmark
-        self.lengths = dict(lengths or {})
+        self.lengths = known_lengths("mot.Evaluator", lengths)
         self.reset()
 
     def __repr__(self) -> str:
@@ -74,7 +80,7 @@ class Evaluator:
 
     def reset(self) -> None:
         """Forgets all boxes."""
-        self._sides: dict[str, tuple[list[Tracks | _Frame], list[Tracks | _Frame]]] = {}
+        self._sides: dict[str, _Sides] = {}
 
     def update(self, gt: Tracks, pred: Tracks, sequence: str = UNNAMED) -> None:
         """Adds a sequence, or some frames of one.
@@ -85,9 +91,11 @@ class Evaluator:
             A frame that was there before must not be there again.
         sequence : its name
         """
+        op = "mot.Evaluator.update"
+        _named(op, "sequence", sequence)
         for name, tracks in (("gt", gt), ("pred", pred)):
             if not isinstance(tracks, Tracks):
-                _check.fail("mot.Evaluator.update", name, "be Tracks", _check.kind(tracks), error=TypeError)
+                _check.fail(op, name, "be Tracks", _check.kind(tracks), error=TypeError)
         self._add(sequence, gt, pred)
 
     def update_frame(
@@ -114,6 +122,7 @@ class Evaluator:
             Left, top, and then width, height or right, bottom.
         """
         op = "mot.Evaluator.update_frame"
+        _named(op, "sequence", sequence)
         number = _check.integer(op, "frame", frame, 0)
         _check.choice(op, "format", format, FORMATS)
         sides = []
@@ -131,11 +140,16 @@ class Evaluator:
         sides[1].append(pred)
 
     def compute(self, executor: Executor | None = None) -> Report:
-        """The figures of all that was added, as :func:`evaluate` gives them; sequences are in the order of names."""
+        """The figures of all that was added, as :func:`evaluate` gives them; sequences are in the order of names.
+
+        If all came by :meth:`update_frame` as arrays on one GPU, there is no benchmark, and the metrics are of those
+        that :func:`evaluate_boxes` has there, they are computed there, with the same figures.
+        """
+        if self._on_gpu():
+            return self._compute_on_gpu()
         gt, pred = self._tracks()
-        return evaluate(
-            gt, pred, metrics=self.metrics, benchmark=self.benchmark, lengths=self.lengths, executor=executor
-        )
+        lengths = {name: length for name, length in self.lengths.items() if name in gt}
+        return evaluate(gt, pred, metrics=self.metrics, benchmark=self.benchmark, lengths=lengths, executor=executor)
 
     def _on_gpu(self) -> bool:
         parts = [part for sides in self._sides.values() for side in sides for part in side]
@@ -184,13 +198,36 @@ class Evaluator:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what :meth:`state_dict` gave, in place of what was collected."""
-        self._sides = {
-            name: ([_of_columns(sides["gt"])], [_of_columns(sides["pred"])]) for name, sides in state.items()
-        }
+        op = "mot.Evaluator.load_state_dict"
+        loaded: dict[str, _Sides] = {}
+        if not isinstance(state, Mapping):
+            _check.fail(op, "state", "be what state_dict gave", _check.kind(state), error=TypeError)
+        for name, sides in state.items():
+            _named(op, "name of a sequence", name)
+            _holds(op, f"state[{name!r}]", sides, SIDES)
+            for side, columns in sides.items():
+                _holds(op, f"state[{name!r}][{side!r}]", columns, (*PER_BOX, "ignored"))
+            loaded[name] = ([_of_columns(sides["gt"])], [_of_columns(sides["pred"])])
+        self._sides = loaded
+
+
+def _named(op: str, argument: str, name: object) -> None:
+    """A sequence's name is a str."""
+    if not isinstance(name, str):
+        _check.fail(op, argument, "be a str", f"{name!r} ({_check.kind(name)})", error=TypeError)
+
+
+def _holds(op: str, argument: str, part: object, keys: Sequence[str]) -> None:
+    """A part of a state has the keys that it must have, and no other."""
+    if not isinstance(part, Mapping):
+        _check.fail(op, argument, "be a mapping", _check.kind(part), error=TypeError)
+    if set(part) != set(keys):
+        _check.fail(op, argument, f"hold {', '.join(keys)}", ", ".join(map(str, part)) or "nothing")
 
 
 def _columns(tracks: Tracks) -> dict[str, np.ndarray]:
-    return {name: tracks[name] for name in COLUMNS} | {"ignored": tracks.ignored}
+    columns = {name: tracks[name] for name in COLUMNS}
+    return {**columns, "corner": tracks.corners()[:, 2:], "ignored": tracks.ignored}
 
 
 def _of_columns(columns: Mapping[str, np.ndarray]) -> Tracks:
@@ -233,5 +270,5 @@ def _sized(frame: _Frame) -> Any:
 def _joined(parts: Sequence[Tracks | _Frame]) -> Tracks:
     """Some frames after others; the ignored regions are those of the first."""
     every = [_columns(_of_frame(part) if isinstance(part, _Frame) else part) for part in parts]
-    columns = {name: np.concatenate([part[name] for part in every]) for name in COLUMNS}
+    columns = {name: np.concatenate([part[name] for part in every]) for name in PER_BOX}
     return _of_columns({**columns, "ignored": every[0]["ignored"]})

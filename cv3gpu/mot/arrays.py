@@ -16,6 +16,7 @@ from ..assignment import linear_sum_assignment
 from . import benchmarks
 from . import metrics as families
 from ._scene import EPS
+from .evaluate import chosen_metrics
 from .metrics import LEVELS, THRESHOLD, ClearCounts, Figures, Sizes
 from .tracks import Tracks
 
@@ -93,7 +94,8 @@ def evaluate_boxes(
     -----
     The integers are those of the CPU path and of TrackEval. On a GPU values are not checked: an identity must stand
     once in a frame, and coordinates must be finite. The host waits for the device a dozen times, for sizes of 8
-    bytes and for the counts. Memory: 24 bytes for each overlapping pair of boxes beside the input.
+    bytes and for the counts. Memory beside the input: 28 bytes for each overlapping pair of boxes, and for identity
+    8 bytes for each pair of identities of the largest sequence, times the number of sequences.
 
     Examples
     --------
@@ -107,20 +109,23 @@ def evaluate_boxes(
     (1, 1)
     """
     _check.integer(OP, "n_sequences", n_sequences, 1)
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    _check_sides(gt, pred, benchmark)
-    on_gpu = _array.on_gpu(gt.box)
-    for name in names:
-        _check.choice(OP, "metrics", name, ON_GPU if on_gpu else list(families.METRICS))
+    names = chosen_metrics(OP, metrics)
     if benchmark is not None:
         _check.choice(OP, "benchmark", benchmark, RULES)
-    if lengths is not None and len(lengths) != n_sequences:
-        _check.fail(OP, "lengths", f"have a number for each of {n_sequences} sequences", len(lengths))
-    run = _on_device if on_gpu else _on_cpu
-    return run(gt, pred, names, benchmark, lengths or [None] * n_sequences)
+    _check_sides(gt, pred, benchmark, n_sequences)
+    on_gpu = _array.on_gpu(gt.box)
+    if on_gpu and (missing := [name for name in names if name not in ON_GPU]):
+        _check.fail(OP, "metrics", f"be of {', '.join(ON_GPU)} on a GPU", missing[0])
+    known = [None] * n_sequences if lengths is None else list(lengths)
+    if len(known) != n_sequences:
+        _check.fail(OP, "lengths", f"have a number for each of {n_sequences} sequences", len(known))
+    for length in known:
+        if length is not None:
+            _check.integer(OP, "lengths", length, 0)
+    return (_on_device if on_gpu else _on_cpu)(gt, pred, names, benchmark, known)
 
 
-def _check_sides(gt: Boxes, pred: Boxes, benchmark: str | None) -> None:
+def _check_sides(gt: Boxes, pred: Boxes, benchmark: str | None, n_sequences: int) -> None:
     first = None
     for side, boxes in (("gt", gt), ("pred", pred)):
         if not isinstance(boxes, Boxes):
@@ -129,7 +134,7 @@ def _check_sides(gt: Boxes, pred: Boxes, benchmark: str | None) -> None:
             argument = f"{side}.{name}"
             if x is None and name in {"score", "class_"} and benchmark is not None:
                 _check.fail(OP, argument, f"be given for {benchmark}", "None")
-            if x is None:
+            if x is None and name in {"score", "class_", "sequence"}:
                 continue
             if _array.family(x) is None:
                 _check.fail(OP, argument, "be a NumPy, CuPy or torch array", _check.kind(x), error=TypeError)
@@ -142,6 +147,11 @@ def _check_sides(gt: Boxes, pred: Boxes, benchmark: str | None) -> None:
             _check.dtype(OP, argument, x, ("float32", "float64") if real else ("int32", "int64"))
             n = int(boxes.frame.shape[0]) if len(boxes.frame.shape) else "N"
             _check.shape(OP, argument, x, [n, 4] if name == "box" else [n])
+        if boxes.sequence is not None and n:  # a wrong one would be an address out of bounds
+            least, most = int(boxes.sequence.min()), int(boxes.sequence.max())
+            if least < 0 or most >= n_sequences:
+                wrong = least if least < 0 else most
+                _check.fail(OP, f"{side}.sequence", f"be from 0 to {n_sequences - 1}", wrong)
 
 
 Lengths = Sequence[int | None]
@@ -153,8 +163,14 @@ def _on_cpu(gt: Boxes, pred: Boxes, names: Sequence[str], benchmark: str | None,
         sides = _tracks(gt, k), _tracks(pred, k)
         if benchmark is not None:
             sides = benchmarks.prepare(*sides, benchmark)
+        _check_length(k, length, families.length(*sides))
         found.append(families.figures(OP, *sides, names, length))
     return found
+
+
+def _check_length(sequence: int, said: int | None, seen: int) -> None:
+    if said is not None and seen > said:
+        _check.fail(OP, "lengths", f"be at least {seen}, the frames of sequence {sequence}", said)
 
 
 def _tracks(boxes: Boxes, sequence: int) -> Tracks:
@@ -382,8 +398,9 @@ def _hota(s: _Scene, sizes: Sequence[Sizes]) -> list[Figures]:
     weight = _array.empty(s.gt.box, tuple(s.pair_iou.shape))
     pred_count = s.pred.own_start[1:] - s.pred.own_start[:-1]
     _kernel.kernel("mot_pairs.cu", "mot_columns")(
-        _grid(n_pred, _WARPS), _BLOCK, s.gt.box, s.gt.start, s.pred.box, s.pred.frame, column, n_pred, EPS
-    )
+        _grid(n_pred, _WARPS), _BLOCK, s.gt.box, s.gt.start, s.pred.box, s.pred.frame, s.pred.start,
+        s.pair_start, s.pair_iou, column, n_pred, EPS,
+    )  # fmt: skip
     _kernel.kernel("mot_pairs.cu", "mot_share")(
         _grid(rows, _BLOCK), _BLOCK, s.gt.frame, s.pred.start, *s.pairs, column, weight, rows, EPS
     )
@@ -414,7 +431,10 @@ def _sizes(s: _Scene, lengths: Lengths) -> list[Sizes]:
     edges = _array.to_host(s.frame_start)
     boxes = [np.diff(_array.to_host(side.start)[edges]).tolist() for side in (s.gt, s.pred)]
     identities = [side.identities.tolist() for side in (s.gt, s.pred)]
-    frames = [seen if said is None else said for said, seen in zip(lengths, s.length.tolist(), strict=True)]
+    frames = []
+    for k, (said, seen) in enumerate(zip(lengths, s.length.tolist(), strict=True)):
+        _check_length(k, said, seen)
+        frames.append(seen if said is None else said)
     return [Sizes(*values) for values in zip(*boxes, *identities, frames, strict=True)]
 
 

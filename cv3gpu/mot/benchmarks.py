@@ -106,6 +106,8 @@ def _mot_challenge(gt: Tracks, pred: Tracks, benchmark: str, class_name: str) ->
     scored = np.trunc(gt.score) != 0
     if benchmark == "MOT15":
         return gt[scored], pred
+    if len(gt) and (gt.class_ == -1).all():
+        _check.fail(OP, "gt", f"have a column of classes for {benchmark}", "none", "MOT15 is without")
     if (unknown := (gt.class_ < 1) | (gt.class_ > MOT_CLASSES)).any():
         _refuse_class("gt", f"have classes from 1 to {MOT_CLASSES} for {benchmark}", gt, unknown)
     distractor = np.isin(gt.class_, DISTRACTORS[benchmark])
@@ -136,7 +138,8 @@ def _kitti(gt: Tracks, pred: Tracks, benchmark: str, class_name: str) -> tuple[T
     mate = _mates(s, np.ones(s.gt.start.size - 1, np.int64))
     matched = np.zeros(len(pred), bool)
     matched[s.pred.row[mate[mate >= 0]]] = True
-    drop = ~matched & ((pred.box[:, 3] <= MIN_HEIGHT + EPS) | _inside(pred, regions))
+    _, top, _, bottom = pred.corners().T
+    drop = ~matched & ((bottom - top <= MIN_HEIGHT + EPS) | _inside(pred, regions))
     drop[s.pred.row[mate[(mate >= 0) & aside[s.gt.row]]]] = True
     return gt[~aside], pred[~drop]
 
@@ -144,16 +147,16 @@ def _kitti(gt: Tracks, pred: Tracks, benchmark: str, class_name: str) -> tuple[T
 def _inside(pred: Tracks, regions: Tracks) -> Array:
     """Which boxes lie more than half inside one of their frame's regions."""
     inside = np.zeros(len(pred), bool)
-    low, size = pred.box[:, :2], pred.box[:, 2:]
-    high = low + size
+    low, high = np.split(pred.corners(), 2, axis=1)
+    region_corners = regions.corners()
     area = np.prod(high - low, axis=1)
     order = np.argsort(regions.frame, kind="stable")
     first = np.searchsorted(regions.frame[order], pred.frame, side="left")
     last = np.searchsorted(regions.frame[order], pred.frame, side="right")
     for k in range(int((last - first).max(initial=0))):  # the k-th region of each box's frame
         has = np.flatnonzero((first + k < last) & (area > EPS))
-        region = regions.box[order[first[has] + k]]
-        shared = np.minimum(high[has], region[:, :2] + region[:, 2:]) - np.maximum(low[has], region[:, :2])
+        region = region_corners[order[first[has] + k]]
+        shared = np.minimum(high[has], region[:, 2:]) - np.maximum(low[has], region[:, :2])
         inside[has] |= np.prod(np.maximum(shared, 0), axis=1) / area[has] > INSIDE + EPS
     return inside
 

@@ -6,21 +6,24 @@ import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from .. import _check
-from . import benchmarks, detrac, sequences
+from . import benchmarks, detrac, formats, sequences
 from . import metrics as families
 from .report import ByClass, Comparison, Figures, Report
-from .tracks import Tracks
+from .tracks import MAX_FRAME, Tracks
 
 __all__ = ["METRICS", "Held", "Pair", "compare", "evaluate", "pairs"]
 
 METRICS = ("clear", "identity", "hota")
 UNNAMED = "sequence"
 EMPTY = "a sequence in which nothing was found has an empty file"
+
+# Of the files of each benchmark; DETRAC's say it themselves, as trackers' results may be text.
+FORMATS = {**dict.fromkeys(("MOT15", "MOT16", "MOT17", "MOT20"), "motchallenge"), "KITTI": "kitti"}
 
 TracksLike = str | os.PathLike[str] | Tracks | Mapping[str, Tracks]
 
@@ -43,7 +46,7 @@ def evaluate(
     benchmark: str | None = None,
     executor: Executor | None = None,
     format: str | None = None,
-    lengths: Mapping[str, int] | None = None,
+    lengths: Mapping[str, int | None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Scores a tracker's output against ground truth, sequence by sequence and all together.
@@ -64,10 +67,11 @@ def evaluate(
         Scores the sequences: threads, processes, or Dask's ``client.get_executor()``. What is given as a path is
         read by the worker. Without one, as many threads as cores.
     format : str, optional
-        Format of the files; found out for each file if left out.
+        Format of the files. If left out it is the benchmark's, ``"motchallenge"`` for MOT15 to MOT20 and ``"kitti"``
+        for KITTI; for DETRAC and without a benchmark it is found out for each file (:func:`read`).
     lengths : mapping of sequence to int, optional
-        Numbers of frames. Of a sequence that is not here the files say it (seqinfo, seqmap), or it reaches to the
-        last frame seen on either side.
+        Numbers of frames. Of a sequence that is not here, or is None, the files say it (seqinfo, seqmap), or it
+        reaches to the last frame seen on either side.
     progress : callable, optional
         Called with the name of each sequence, in their order, once those before it are done.
 
@@ -79,12 +83,13 @@ def evaluate(
     Raises
     ------
     DataFormatError
-        A malformed file.
+        A malformed file, or one of another format than the benchmark's.
     ValueError
         A sequence of ``gt`` without prediction (an empty file is one); a frame beyond the length of its
-        sequence; what :func:`prepare` and the metrics refuse.
+        sequence; a length of a sequence that there is not; what :func:`prepare` and the metrics refuse.
     TypeError
-        A side that is neither a path nor ``Tracks`` nor a mapping to ``Tracks``.
+        A side that is neither a path nor ``Tracks`` nor a mapping of names to ``Tracks``; an argument of another
+        kind.
 
     Notes
     -----
@@ -111,8 +116,9 @@ def evaluate(
     >>> report.sequences["street"]["all"]["MOTA"], report.combined["all"]["CLR_FN"]
     (1.0, 2)
     """
-    plan = _plan("mot.evaluate", gt, {"": pred}, metrics, benchmark, format, lengths)
-    return plan.run(executor, progress, lambda reports: reports[""])
+    op = "mot.evaluate"
+    found = pairs(op, gt, {"": pred}, benchmark, format)
+    return _plan(op, found, metrics, benchmark, lengths).run(executor, progress, lambda reports: reports[""])
 
 
 def compare(
@@ -123,7 +129,7 @@ def compare(
     benchmark: str | None = None,
     executor: Executor | None = None,
     format: str | None = None,
-    lengths: Mapping[str, int] | None = None,
+    lengths: Mapping[str, int | None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Scores several trackers side by side; the ground truth is read once.
@@ -153,9 +159,10 @@ def compare(
     (0.5, ['all'])
     """
     op = "mot.compare"
-    if not isinstance(preds, Mapping) or not preds:
+    if not isinstance(preds, Mapping) or not preds or not all(isinstance(name, str) for name in preds):
         _check.fail(op, "preds", "be a mapping of at least one tracker", repr(preds), error=TypeError)
-    return _plan(op, gt, preds, metrics, benchmark, format, lengths).run(executor, progress, Comparison)
+    found = pairs(op, gt, preds, benchmark, format)
+    return _plan(op, found, metrics, benchmark, lengths).run(executor, progress, Comparison)
 
 
 # ---- which sequences ------------------------------------------------------------------------------------
@@ -182,26 +189,46 @@ class Pair(NamedTuple):
 
 
 class _Side(NamedTuple):
+    argument: str  # as errors call it
     sources: Mapping[str, Source]
     alone: bool  # a sequence that its name does not tie to another
     named: bool = True
 
 
-def pairs(op: str, gt: TracksLike, pred: TracksLike, format: str | None = None) -> list[Pair]:
-    """The sequences of both sides, paired as :func:`evaluate` says."""
-    return _paired(op, _sources(op, "gt", gt, format), _sources(op, "pred", pred, format))
+def pairs(
+    op: str, gt: TracksLike, preds: Mapping[str, TracksLike], benchmark: str | None, format: str | None
+) -> dict[str, list[Pair]]:
+    """The sequences of both sides by tracker, paired and of the format that :func:`evaluate` says.
+
+    A tracker without a name is the argument ``pred``.
+    """
+    if benchmark is not None:
+        _check.choice(op, "benchmark", benchmark, list(benchmarks.BENCHMARKS))
+    if format is None:
+        format = FORMATS.get(benchmark or "")
+    else:
+        _check.choice(op, "format", format, formats.FORMATS)
+    truth, found = _sources(op, "gt", "gt", gt, format), {}
+    for tracker, pred in preds.items():
+        argument = f"preds[{tracker!r}]" if tracker else "pred"
+        found[tracker] = _paired(op, truth, _sources(op, "pred", argument, pred, format))
+    return found
 
 
-def _sources(op: str, side: str, given: TracksLike, format: str | None) -> _Side:
+def _sources(op: str, side: str, argument: str, given: TracksLike, format: str | None) -> _Side:
     if isinstance(given, Tracks):
-        return _Side({UNNAMED: Held(UNNAMED, given)}, alone=True, named=False)
+        return _Side(argument, {UNNAMED: Held(UNNAMED, given)}, alone=True, named=False)
     if isinstance(given, str | os.PathLike):
         found = sequences.find(given, side, format)
-        return _Side(found, alone=any((one.path, one.member) == (os.fspath(given), None) for one in found.values()))
-    if not isinstance(given, Mapping) or not all(isinstance(tracks, Tracks) for tracks in given.values()):
+        alone = any((one.path, one.member) == (os.fspath(given), None) for one in found.values())
+        return _Side(argument, found, alone)
+    fits = isinstance(given, Mapping) and all(
+        isinstance(name, str) and isinstance(tracks, Tracks) for name, tracks in given.items()
+    )
+    if not fits:
         wanted = "be a path, Tracks, or a mapping of sequences to Tracks"
-        _check.fail(op, side, wanted, _check.kind(given), error=TypeError)
-    return _Side({name: Held(name, tracks) for name, tracks in given.items()}, alone=False)
+        _check.fail(op, argument, wanted, _check.kind(given), error=TypeError)
+    return _Side(argument, {name: Held(name, tracks) for name, tracks in given.items()}, alone=False)
 
 
 def _paired(op: str, gt: _Side, pred: _Side) -> list[Pair]:
@@ -212,7 +239,7 @@ def _paired(op: str, gt: _Side, pred: _Side) -> list[Pair]:
         by_gt = not gt.alone or not pred.named
         return [Pair(gt_name if by_gt else pred_name, truth, given)]
     if missing := [name for name in gt.sources if name not in pred.sources]:
-        _check.fail(op, "pred", "have every sequence of gt", f"none named {', '.join(missing)}", EMPTY)
+        _check.fail(op, pred.argument, "have every sequence of gt", f"none named {', '.join(missing)}", EMPTY)
     if extra := [name for name in pred.sources if name not in gt.sources]:
         text = f"{op}: predictions without ground truth are left out: {', '.join(extra)}"
         warnings.warn(text, UserWarning, stacklevel=4)  # whoever called evaluate, compare or event_logs
@@ -240,8 +267,15 @@ Scores = dict[str, ByClass]  # by tracker
 
 def _score(job: _Job) -> Scores:
     """The figures of one sequence."""
-    gt = job.gt.read()
-    return {tracker: _score_one(job, gt, source.read()) for tracker, source in job.preds.items()}
+    gt, found = job.gt.read(), {}
+    for tracker, source in job.preds.items():
+        try:
+            found[tracker] = _score_one(job, gt, source.read())
+        except Exception as error:
+            if tracker:
+                error.add_note(f"while scoring tracker {tracker!r}")
+            raise
+    return found
 
 
 def _score_one(job: _Job, gt: Tracks, pred: Tracks) -> ByClass:
@@ -295,10 +329,10 @@ class _Plan(NamedTuple):
         finish: Callable[[dict[str, Report]], Any],
     ) -> Any:
         """Scores all sequences, and gives the reports to ``finish``."""
-        if executor is not None and not hasattr(executor, "submit"):
-            wanted = "be a concurrent.futures.Executor"
-            _check.fail(self.jobs[0].op, "executor", wanted, _check.kind(executor), error=TypeError)
-        scores, failed = _run(self.jobs, executor, progress or (lambda name: None))
+        op = self.jobs[0].op
+        if executor is not None and (isinstance(executor, type) or not hasattr(executor, "submit")):
+            _check.fail(op, "executor", "be a concurrent.futures.Executor", repr(executor), error=TypeError)
+        scores, failed = _run(self.jobs, executor, teller(op, progress))
         found = finish(self._reports(scores)) if scores else None
         if failed:
             error = next(iter(failed.values()))
@@ -323,38 +357,57 @@ class _Plan(NamedTuple):
 
 def _plan(
     op: str,
-    gt: TracksLike,
-    preds: Mapping[str, TracksLike],
+    found: Mapping[str, list[Pair]],
     metrics: str | Sequence[str],
     benchmark: str | None,
-    format: str | None,
-    lengths: Mapping[str, int] | None,
+    lengths: Mapping[str, int | None] | None,
 ) -> _Plan:
     names = chosen_metrics(op, metrics)
-    known = {name: _check.integer(op, "lengths", length, 0) for name, length in (lengths or {}).items()}
-    if benchmark is not None:
-        _check.choice(op, "benchmark", benchmark, list(benchmarks.BENCHMARKS))
-    truth = _sources(op, "gt", gt, format)
-    found: dict[str, list[Pair]] = {}
-    for tracker, pred in preds.items():
-        found[tracker] = _paired(op, truth, _sources(op, "pred", pred, format))
+    known = known_lengths(op, lengths)
+    present = {pair.name for pair in next(iter(found.values()))}
+    if unknown := [name for name in known if name not in present]:
+        _check.fail(op, "lengths", "name sequences of gt", ", ".join(map(repr, unknown)))
     jobs, stamp = [], os.urandom(8).hex()
     for same in zip(*found.values(), strict=True):
         name, source, _ = same[0]
         length = known.get(name, source.length)
         sides = dict(zip(found, (pair.pred for pair in same), strict=True))
         jobs.append(_Job(op, name, source, sides, names, benchmark, length, stamp))
-    return _Plan(jobs, list(preds))
+    return _Plan(jobs, list(found))
 
 
 def chosen_metrics(op: str, metrics: str | Sequence[str]) -> tuple[str, ...]:
     """The families of metrics, each once."""
-    names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    if not isinstance(metrics, Iterable):
+        _check.fail(op, "metrics", "be a name or a sequence of names", _check.kind(metrics), error=TypeError)
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         _check.choice(op, "metrics", name, list(families.METRICS))
     if not names:
         _check.fail(op, "metrics", "name at least one family", "none")
-    return names
+    return tuple(dict.fromkeys(names))
+
+
+def known_lengths(op: str, lengths: Mapping[str, int | None] | None) -> dict[str, int]:
+    """Numbers of frames by sequence, of those that are known."""
+    if lengths is None:
+        return {}
+    if not isinstance(lengths, Mapping):
+        _check.fail(op, "lengths", "be a mapping of sequences to integers", _check.kind(lengths), error=TypeError)
+    return {
+        name: _check.integer(op, f"lengths[{name!r}]", length, 1, MAX_FRAME)
+        for name, length in lengths.items()
+        if length is not None
+    }
+
+
+def teller(op: str, progress: Callable[[str], None] | None) -> Callable[[str], None]:
+    """What is told of each sequence as it begins."""
+    if progress is None:
+        return lambda name: None
+    if not callable(progress):
+        _check.fail(op, "progress", "be a function", _check.kind(progress), error=TypeError)
+    return progress
 
 
 def _run(

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import _check
 from . import benchmarks
-from .evaluate import TracksLike, pairs
+from .evaluate import TracksLike, pairs, teller
 from .metrics import match
 from .report import csv_text, written
 from .tracks import Tracks
@@ -58,7 +59,9 @@ class Events(NamedTuple):
     since: Array
 
     def of(self, *kinds: str) -> Events:
-        """The events of some kinds."""
+        """The events of some kinds (of :data:`KINDS`)."""
+        for kind in kinds:
+            _check.choice("mot.Events.of", "kinds", kind, KINDS)
         return self._at(np.isin(self.kind, kinds))
 
     def counts(self) -> dict[str, int]:
@@ -81,7 +84,7 @@ def events(gt: Tracks, pred: Tracks, benchmark: str | None = None, class_name: s
     gt, pred : Tracks
         Ground truth and prediction.
     benchmark, class_name : str, optional
-        Only the boxes that the benchmark counts (:func:`prepare`).
+        Only the boxes that the benchmark counts (:func:`prepare`). Without a benchmark the one class is ``"all"``.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def events(gt: Tracks, pred: Tracks, benchmark: str | None = None, class_name: s
     TypeError
         An argument is not ``Tracks``.
     ValueError
-        A row without an identity; what :func:`prepare` refuses.
+        A row without an identity; a class that is not the benchmark's; what :func:`prepare` refuses.
 
     Notes
     -----
@@ -116,6 +119,8 @@ def events(gt: Tracks, pred: Tracks, benchmark: str | None = None, class_name: s
     """
     if benchmark is not None:
         gt, pred = benchmarks.prepare(gt, pred, benchmark, class_name)
+    elif class_name is not None:
+        _check.choice("mot.events", "class_name", class_name, benchmarks.classes(None))
     found = match(gt, pred)
     nobody = np.full(found.gt.size, NOBODY)
     kind = np.full(found.gt.size, MATCH)
@@ -186,6 +191,11 @@ def event_logs(
     -------
     dict of sequence to dict of class to Events
 
+    Raises
+    ------
+    DataFormatError, ValueError, TypeError
+        As :func:`evaluate`, but at the first sequence that fails; the error's notes name it.
+
     Examples
     --------
     >>> from cv3gpu import mot
@@ -193,19 +203,30 @@ def event_logs(
     >>> mot.event_logs({"street": gt}, {"street": gt})["street"]["all"].counts()["match"]
     2
     """
-    found = {}
-    for name, gt_source, pred_source in pairs("mot.event_logs", gt, pred, format):
-        if progress:
-            progress(name)
-        sides = gt_source.read(), pred_source.read()
-        found[name] = {
-            class_name: events(*sides, benchmark, class_name) for class_name in benchmarks.classes(benchmark)
-        }
+    op = "mot.event_logs"
+    tell, found = teller(op, progress), {}
+    for name, gt_source, pred_source in pairs(op, gt, {"": pred}, benchmark, format)[""]:
+        tell(name)
+        try:
+            sides = gt_source.read(), pred_source.read()
+            found[name] = {
+                class_name: events(*sides, benchmark, class_name) for class_name in benchmarks.classes(benchmark)
+            }
+        except Exception as error:
+            error.add_note(f"sequence {name!r} failed")
+            raise
     return found
 
 
 def logs_to_csv(logs: Mapping[str, Mapping[str, Events]], path: str | os.PathLike[str] | None = None) -> str:
     """A line for each event with its sequence and class; a file at ``path`` appears whole or not at all."""
+    fits = isinstance(logs, Mapping) and all(
+        isinstance(classes, Mapping) and all(isinstance(log, Events) for log in classes.values())
+        for classes in logs.values()
+    )
+    if not fits:
+        wanted = "be a mapping of sequences to mappings of classes to Events"
+        _check.fail("mot.logs_to_csv", "logs", wanted, _check.kind(logs), error=TypeError)
     rows = (
         (sequence, class_name, *event)
         for sequence, classes in logs.items()

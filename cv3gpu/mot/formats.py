@@ -91,6 +91,7 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Tracks:
     ``_LY.txt``, ``_W.txt`` and ``_H.txt`` with top, width and height; zeros where there is no box. Lines ``left,
     top, width, height`` of a ``_IgR.txt`` beside them are the ignored regions.
     """
+    _files.path("mot.read", "path", path)
     if format is not None:
         _check.choice("mot.read", "format", format, FORMATS)
     name = os.fsdecode(path)
@@ -111,7 +112,8 @@ def parse(name: str, data: np.ndarray, format: str | None, beside: Callable[[str
         from . import _detrac_files
 
         return _detrac_files.read_matrices(name, data, beside)
-    if _is_xml(name, data) if format is None else format == "detrac":
+    is_xml = _is_xml(name, data)
+    if is_xml if format is None else format == "detrac":
         from . import _detrac_files
 
         return _detrac_files.read_xml(name, data)
@@ -181,7 +183,8 @@ def _split(line: bytes, comma: bool) -> list[bytes]:
 def _wrong_columns(layout: Layout, columns: int) -> str:
     most = len(layout.names)
     some = {0: "", 1: f"{layout.fewest} or "}.get(most - layout.fewest, f"{layout.fewest} to ")
-    return f"line must have {some}{most} columns, got {columns}"
+    between = "" if layout.comma else "; blanks stand between them"
+    return f"line must have {some}{most} columns, got {columns}{between}"
 
 
 def _numbers(line: bytes, layout: Layout, comma: bool, columns: int) -> list[float]:
@@ -283,6 +286,7 @@ class _Kitti(_Gathered):
     def __init__(self, most: int, columns: int) -> None:
         super().__init__(most, columns)
         self.truncation, self.occlusion = np.empty(most), np.empty(most, np.int64)
+        self.corner = np.empty((most, 2))
         self.numbers = np.array(list(KITTI_CLASSES.values()))
 
     def put(self, table: np.ndarray, new: slice) -> None:
@@ -291,13 +295,14 @@ class _Kitti(_Gathered):
         self.id[new] = np.where(self.class_[new] == DONT_CARE, NO_ID, np.maximum(table[1], NO_ID))
         self.truncation[new], self.occlusion[new] = table[3:5]
         self.box[new, :2] = table[6:8].T
+        self.corner[new] = table[8:10].T
         self.box[new, 2:] = (table[8:10] - table[6:8]).T
         if self.n_columns == 18:
             self.score[new] = table[17]
 
     def names(self) -> list[str]:
         more = ["score"] if self.n_columns == 18 else []
-        return ["frame", "id", "box", "class_", "truncation", "occlusion", *more]
+        return ["frame", "id", "box", "class_", "truncation", "occlusion", "corner", *more]
 
 
 class _Detrac(_Gathered):
@@ -375,16 +380,18 @@ def write(path: str | os.PathLike[str], tracks: Tracks, format: str = "motchalle
 
     Parameters
     ----------
-    path : path of the file, replaced if it is there
+    path : path of the file, replaced if it is there (for a link, the file that it leads to)
     tracks : Tracks
     format : {"motchallenge", "kitti", "detrac"}
 
     Raises
     ------
     TypeError
-        ``tracks`` are something else.
+        ``path`` is no path, or ``tracks`` are something else.
     ValueError
         The tracks do not fit the format.
+    OSError
+        The file can't be written; what is at ``path`` is no file.
 
     Notes
     -----
@@ -395,12 +402,12 @@ def write(path: str | os.PathLike[str], tracks: Tracks, format: str = "motchalle
     Truncation, occlusion and ignored regions have no place.
 
     ``kitti``: classes of ``KITTI_CLASSES``; 17 columns, and the score in an eighteenth if one is not 1. What is
-    known of neither side has KITTI's placeholders. The file holds right and bottom, so that width and height
-    come back exactly where their sum with left and top is a float64, as for all boxes read from such a file,
-    and else within its rounding. Visibility and ignored regions have no place.
+    known of neither side has KITTI's placeholders. The file holds right and bottom, which come back exactly, and
+    width and height within their rounding. Visibility and ignored regions have no place.
 
     ``detrac``: the annotation's XML, the rows by frame. Score, visibility and occlusion have no place.
     """
+    _files.path("mot.write", "path", path)
     _check.choice("mot.write", "format", format, FORMATS)
     if not isinstance(tracks, Tracks):
         _check.fail("mot.write", "tracks", "be Tracks", _check.kind(tracks), error=TypeError)
@@ -426,11 +433,7 @@ def _kitti_lines(tracks: Tracks) -> Iterator[bytes]:
         got = tracks["class"][wrong][0]
         _check.fail("mot.write", "tracks", f"have classes from 1 to {DONT_CARE} in this format", got)
     words = {number: word for word, number in reversed(KITTI_CLASSES.items())}
-    left, top, width, height = tracks.box.T
-    columns = [
-        *(tracks.frame, tracks.id, tracks["class"] - 1, tracks.truncation, tracks.occlusion),
-        *(left, top, left + width, top + height),
-    ]
+    columns = [tracks.frame, tracks.id, tracks["class"] - 1, tracks.truncation, tracks.occlusion, *tracks.corners().T]
     template = "{} {} {} {} {} -10 {} {} {} {} -1 -1 -1 -1000 -1000 -1000 -10"
     if (tracks.score != 1).any():
         template += " {}"

@@ -397,11 +397,12 @@ def hota_figures(size: Sizes, sums: Array) -> Figures:
 
 def _hota_sums(s: Scene, sums: Array) -> None:
     pred_count = s.pred.per_identity
-    n_pred, rows = s.pred.n_identities, s.pred.row.size
+    n_pred, most = s.pred.n_identities, int(s.gt.per_frame.max())
     weight = np.empty(s.pairs.iou.size)
     _loops.program("align")(
         s.gt.start, s.pred.start, s.pred.identity, pred_count, s.gt.own_start, s.gt.own_row, *s.pairs, EPS,
-        np.zeros(rows), np.empty(_loops.PARTS), np.zeros(n_pred), weight,
+        np.zeros(s.pred.row.size), np.empty(most, np.int32), np.empty(most), np.empty(_loops.PARTS),
+        np.zeros(n_pred), weight,
     )  # fmt: skip
     mate = match_frames(s, weight, np.ones(s.gt.start.size - 1, np.int64))
     _loops.program("associate")(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _files, _table
+from .. import _check, _files, _table
 
 __all__ = ["COMBINED", "ByClass", "Comparison", "Figures", "Report", "csv_text", "written"]
 
@@ -140,14 +140,14 @@ class Comparison:
 
     def table(self) -> str:
         """The best-known figures as text, a line for each tracker; ratios in percent, ``*`` behind the best."""
-        classes = next(iter(self.reports.values())).combined
-        return _by_class((name, _lines("tracker", self._of_class(name), self.best(name))) for name in classes)
+        return _by_class((name, _lines("tracker", self._of_class(name), self.best(name))) for name in self._classes())
 
     def best(self, class_name: str) -> dict[str, list[str]]:
         """The trackers with the best value of each figure of the table, of all sequences together.
 
-        A figure that all trackers share has no best one.
+        A figure that all trackers share has no best one. ValueError for a class that was not evaluated.
         """
+        _check.choice("mot.Comparison.best", "class_name", class_name, list(self._classes()))
         rows, best = self._of_class(class_name), {}
         for key, way in _SHOWN.values():
             values = {name: way * figures[key] for name, figures in rows.items() if way and key in figures}
@@ -167,6 +167,9 @@ class Comparison:
         """The lines of :meth:`Report.to_csv` of all trackers, with the tracker's name in front."""
         records = ({"tracker": name, **record} for name, report in self.reports.items() for record in report._records())
         return written(_of_records(records), path)
+
+    def _classes(self) -> ByClass:
+        return next(iter(self.reports.values())).combined
 
     def _of_class(self, name: str) -> dict[str, Figures]:
         return {tracker: report.combined[name] for tracker, report in self.reports.items()}

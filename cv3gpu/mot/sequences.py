@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import _check
+from .. import _check, _files
 from ..errors import DataFormatError
 from . import _bytes, formats
 from .tracks import MAX_FRAME, Tracks
@@ -102,9 +102,11 @@ def find(path: str | os.PathLike[str], side: str, format: str | None = None) -> 
     The length of a ground truth's sequence is ``seqLength`` of ``<seq>/seqinfo.ini``, or stands in KITTI's
     ``evaluate_tracking.seqmap.training`` (or another but the test's) beside the files or above them.
     """
-    _check.choice("sequences.find", "side", side, SIDES)
+    op = "mot.sequences.find"
+    _files.path(op, "path", path)
+    _check.choice(op, "side", side, SIDES)
     if format is not None:
-        _check.choice("sequences.find", "format", format, formats.FORMATS)
+        _check.choice(op, "format", format, formats.FORMATS)
     name = os.fsdecode(path)
     if stat.S_ISDIR(os.stat(name).st_mode):
         tree: _Folder | _Zip = _Folder(name)

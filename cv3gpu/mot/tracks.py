@@ -57,6 +57,9 @@ class Tracks:
     ignored : array_like, [K, 4], float64, pixels, optional
         Left, top, width, height of regions in which nothing counts, in any frame. None if left out. It is no
         column: ``tracks[mask]`` has all of them.
+    corner : array_like, [N, 2], float64, pixels, optional
+        Right and bottom, where a file has these: the sum of ``box`` may differ from them in the last bit, on which
+        the overlap of two boxes can hang. None if left out.
 
     Raises
     ------
@@ -83,6 +86,7 @@ class Tracks:
     truncation: np.ndarray = None  # type: ignore[assignment]  # None only as an argument
     occlusion: np.ndarray = None  # type: ignore[assignment]  # None only as an argument
     ignored: np.ndarray = None  # type: ignore[assignment]  # None only as an argument
+    corner: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         columns = {name: getattr(self, name) for name in _COLUMNS}
@@ -92,17 +96,26 @@ class Tracks:
                 columns[name] = _column(name, given, n)
                 n = len(columns["frame"])
         regions = () if self.ignored is None else self.ignored
-        _set(self, columns, _column("ignored", regions, None if np.size(regions) else 0))
+        corner = None if self.corner is None else _column("corner", self.corner, n)
+        _set(self, columns, _column("ignored", regions, None if np.size(regions) else 0), corner)
         if (twice := repeated(self.frame, self.id, self.class_)) is not None:
             frame, identity = int(self.frame[twice[1]]), int(self.id[twice[1]])
             _check.fail("Tracks", "id", "be unique within a frame", f"id {identity} twice in frame {frame}")
 
     @classmethod
-    def trusted(cls, ignored: np.ndarray | None = None, **columns: np.ndarray | None) -> Tracks:
+    def trusted(
+        cls, ignored: np.ndarray | None = None, corner: np.ndarray | None = None, **columns: np.ndarray | None
+    ) -> Tracks:
         """Tracks of arrays that are known to be right, without a check or a copy: they become read-only."""
         tracks = object.__new__(cls)
-        _set(tracks, {name: columns.get(name) for name in _COLUMNS}, np.empty((0, 4)) if ignored is None else ignored)
+        regions = np.empty((0, 4)) if ignored is None else ignored
+        _set(tracks, {name: columns.get(name) for name in _COLUMNS}, regions, corner)
         return tracks
+
+    def corners(self) -> np.ndarray:
+        """Left, top, right, bottom: [N, 4], float64, pixels."""
+        low = self.box[:, :2]
+        return np.concatenate([low, low + self.box[:, 2:] if self.corner is None else self.corner], axis=1)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -126,6 +139,7 @@ class Tracks:
         once = isinstance(rows, slice) or np.asarray(rows).dtype == bool  # no row twice
         chosen = np.arange(len(self))[rows]
         columns: dict[str, Any] = {name: _taken(getattr(self, name), chosen) for name in _COLUMNS}
+        columns["corner"] = None if self.corner is None else _taken(self.corner, chosen)
         return (Tracks.trusted if once else Tracks)(ignored=self.ignored, **columns)
 
 
@@ -135,34 +149,39 @@ COLUMNS = tuple(name.rstrip("_") for name in _COLUMNS)
 setattr(Tracks, "class", property(lambda self: self.class_))
 
 
-def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-    """Some rows of a column; None if it is the default's."""
-    return None if values.size and values.strides == (0,) else values.take(rows, axis=0)
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a column; one number seen N times stays that."""
+    if values.size and values.strides == (0,):
+        return np.broadcast_to(values[0], rows.size)
+    return values.take(rows, axis=0)
 
 
-def _set(tracks: Tracks, columns: dict[str, Any], ignored: np.ndarray) -> None:
+def _set(tracks: Tracks, columns: dict[str, Any], ignored: np.ndarray, corner: np.ndarray | None) -> None:
     """Puts read-only arrays in place; a column that was left out is one number seen N times."""
     n = len(columns["frame"])
     for name, values in columns.items():
         values = np.broadcast_to(_DEFAULTS[name], n) if values is None else values
         values.flags.writeable = False
         object.__setattr__(tracks, name, values)
-    ignored.flags.writeable = False
-    object.__setattr__(tracks, "ignored", ignored)
+    for name, extra in (("ignored", ignored), ("corner", corner)):
+        if extra is not None:
+            extra.flags.writeable = False
+        object.__setattr__(tracks, name, extra)
 
 
 def _column(name: str, given: Any, n: int | None) -> np.ndarray:
     """A copy of a column with its dtype, its shape, its length (unless None) and its range checked."""
-    boxes = name in ("box", "ignored")
+    sides = {"box": 4, "ignored": 4, "corner": 2}.get(name)
     try:
         values = np.array(given, dtype=None if name in _INTEGERS else np.float64, order="C")
     except (TypeError, ValueError):
         _check.fail("Tracks", name, "be an array of numbers", _check.kind(given), error=TypeError)
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         _check.fail("Tracks", name, "be an array of numbers", values.dtype, error=TypeError)
-    if boxes and n == 0 and values.size == 0:
-        values = values.reshape(0, 4)
-    _check.shape("Tracks", name, values, ["N" if n is None else n, 4] if boxes else ["N" if n is None else n])
+    if sides and n == 0 and values.size == 0:
+        values = values.reshape(0, sides)
+    rows: int | str = "N" if n is None else n
+    _check.shape("Tracks", name, values, [rows, sides] if sides else [rows])
     if not values.size:
         return values.astype(np.int64 if name in _INTEGERS else np.float64)
     low, high = values.min(), values.max()  # of which one is not finite if any value is
@@ -186,6 +205,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "id": (NO_ID, MAX_ID),
     "box": (-MAX_PIXEL, MAX_PIXEL),
     "ignored": (-MAX_PIXEL, MAX_PIXEL),
+    "corner": (-MAX_PIXEL, MAX_PIXEL),
 }
 
 
