@@ -155,9 +155,10 @@ def architectures() -> tuple[int, ...]:
 
 
 def _text_of(size: Callable[[Any], Any], read: Callable[[Any, bytes], Any], program: Any) -> bytes:
-    buffer = b" " * _checked(size(program))
+    n = _checked(size(program))
+    buffer = bytes(n + 1)  # of its own: Python shares the objects of one byte, and NVRTC writes into this one
     _checked((*read(program, buffer), None))
-    return buffer
+    return buffer[:n]
 
 
 def compile_source(text: str, file: str, arch: int | str) -> Compiled:

@@ -65,7 +65,7 @@ try:
 except KeyboardInterrupt:
     print("saved")
 """
-    plan = [stage("slow", slow, limit=2.0), stage("next", "print('went on')")]
+    plan = [stage("slow", slow, limit=6.0), stage("next", "print('went on')")]
     ended = device.run_all(plan, tmp_path, 60)
     assert [e.state for e in ended] == ["timed out", "ok"]
     assert (tmp_path / "slow.log").read_text().split() == ["partial", "saved"]
