@@ -25,6 +25,7 @@ __all__ = [
     "argsort",
     "array_op",
     "as_numpy",
+    "astype",
     "copy",
     "device_of",
     "dtype_name",
@@ -33,8 +34,8 @@ __all__ = [
     "from_host",
     "from_numpy",
     "host_backend",
-    "library",
     "memory_format",
+    "module",
     "on_gpu",
     "pointer",
     "strides",
@@ -158,9 +159,16 @@ def zeros(like: Any, shape: Sequence[int], dtype: str | None = None) -> Any:
     return out
 
 
-def library(x: Any) -> Any:
+def module(x: Any) -> Any:
     """The module of the array's library, for the functions that all three have by one name."""
     return np if family(x) == "numpy" else importlib.import_module(str(family(x)))
+
+
+def astype(x: Any, dtype: str) -> Any:
+    """The array in another dtype; itself where it has that already."""
+    if family(x) == "torch":
+        return x.to(getattr(sys.modules["torch"], dtype))
+    return x.astype(dtype, copy=False)
 
 
 def argsort(x: Any) -> Any:

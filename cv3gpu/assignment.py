@@ -122,7 +122,7 @@ def linear_sum_assignment(
     lead, n, m = tuple(cost.shape[:-2]), int(cost.shape[-2]), int(cost.shape[-1])
     batch = math.prod(lead)
     if _array.dtype_name(cost) not in _FLOATS:
-        cost = _as_float64(cost)
+        cost = _array.astype(cost, "float64")
     problems = cost.reshape((batch, n, m))
     on_gpu = _array.on_gpu(cost)
     rows = _sizes("n_rows", n_rows, cost, lead, n, check_values=not on_gpu)
@@ -148,10 +148,6 @@ def check_cost(cost: Any) -> None:
         _check.fail(OP, "cost", "have shape [..., N, M]", tuple(cost.shape))
 
 
-def _as_float64(x: Any) -> Any:
-    return x.double() if _array.family(x) == "torch" else x.astype("float64")
-
-
 def _sizes(argument: str, sizes: Any, cost: Any, lead: tuple[int, ...], most: int, check_values: bool) -> Any:
     """The valid size of each problem: int64 [B], in NumPy on the CPU path, else where `cost` is."""
     if sizes is None:
@@ -171,7 +167,7 @@ def _sizes(argument: str, sizes: Any, cost: Any, lead: tuple[int, ...], most: in
     _check.dtype(OP, argument, sizes, _INTEGERS)
     _check.shape(OP, argument, sizes, lead, "one size per problem")
     if not check_values:
-        sizes = sizes.long() if _array.family(sizes) == "torch" else sizes.astype("int64")
+        sizes = _array.astype(sizes, "int64")
         return _array.contiguous(sizes.reshape((math.prod(lead),)))
     flat = _array.as_numpy(sizes).reshape(-1)
     wrong = (flat < 0) | (flat > most)

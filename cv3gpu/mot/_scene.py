@@ -44,6 +44,10 @@ class Pairs(NamedTuple):
     pred: Array
     iou: Array
 
+    def of_mates(self, mate: Array) -> Array:
+        """Which entries are those of the rows' mates, [entries] bool."""
+        return self.pred == np.repeat(mate, np.diff(self.start))
+
 
 class Workspace(NamedTuple):
     """What matching problems of up to ``size`` rows and columns and ``entries`` entries need."""

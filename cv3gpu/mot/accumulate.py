@@ -246,7 +246,7 @@ def _gathered(sequences: Sequence[Sequence[Any]]) -> Boxes:
     """The frames of several sequences as boxes where they are."""
     frames = [(k, frame) for k, parts in enumerate(sequences) for frame in parts]
     like = frames[0][1].ids
-    lib = _array.library(like)
+    lib = _array.module(like)
     counts = [len(frame.ids) for _, frame in frames]
     sequence = _array.from_host(np.repeat([k for k, _ in frames], counts).astype(np.int64), like)
     number = _array.from_host(np.repeat([frame.number for _, frame in frames], counts).astype(np.int64), like)

@@ -246,23 +246,18 @@ def _numbered(values: Any) -> tuple[Any, int]:
 
 def _starts(ordered: Any, count: int) -> Any:
     """Where each number's rows begin, [count + 1], of numbers in ascending order."""
-    lib = _array.library(ordered)
+    lib = _array.module(ordered)
     wanted = _array.zeros(ordered, (count + 1,), "int64")
     wanted[1:] = 1
     return _array.contiguous(lib.searchsorted(ordered, wanted.cumsum(0)))
 
 
-def _long(x: Any) -> Any:
-    return x.long() if _array.family(x) == "torch" else x.astype("int64", copy=False)
-
-
 def _side(boxes: Boxes, frame: Any, sequence: Any, n_frames: int, n_sequences: int) -> _Side:
     row = _array.argsort(frame)
     frame = _array.contiguous(frame[row])
-    ids = _numbers(sequence[row], _long(boxes.id)[row])
+    ids = _numbers(sequence[row], _array.astype(boxes.id, "int64")[row])
     own_row = _array.argsort(ids.label)
-    box = boxes.box.double() if _array.family(boxes.box) == "torch" else boxes.box.astype("float64")
-    box = _array.contiguous(box[row])
+    box = _array.contiguous(_array.astype(boxes.box, "float64")[row])
     box[:, 2:] += box[:, :2]
     own_start = _starts(ids.label[own_row], ids.total)
     first = _starts(ids.sequence, n_sequences)
@@ -272,11 +267,15 @@ def _side(boxes: Boxes, frame: Any, sequence: Any, n_frames: int, n_sequences: i
 
 
 def _scene(gt: Boxes, pred: Boxes, n_sequences: int) -> _Scene:
-    lib = _array.library(gt.box)
+    lib = _array.module(gt.box)
     of = [
-        _array.zeros(s.frame, s.frame.shape, "int64") if s.sequence is None else _long(s.sequence) for s in (gt, pred)
+        _array.zeros(s.frame, s.frame.shape, "int64") if s.sequence is None else _array.astype(s.sequence, "int64")
+        for s in (gt, pred)
     ]
-    frame, sequence = lib.concatenate([_long(gt.frame), _long(pred.frame)]), lib.concatenate(of)
+    frame, sequence = (
+        lib.concatenate([_array.astype(gt.frame, "int64"), _array.astype(pred.frame, "int64")]),
+        lib.concatenate(of),
+    )
     frames = _numbers(sequence, frame)
     n_gt = int(gt.frame.shape[0])
     g = _side(gt, frames.label[:n_gt], of[0], frames.total, n_sequences)
@@ -325,7 +324,7 @@ def _scratch(s: _Scene, tasks: int, most_warps: int) -> _Scratch:
     sizes = [side.start[1:] - side.start[:-1] for side in (s.gt, s.pred)]
     width, lines = 1, 1
     if sizes[0].shape[0]:
-        lib = _array.library(sizes[0])
+        lib = _array.module(sizes[0])
         width = max(int(lib.maximum(*sizes).max()), 1)
         lines = max(int(lib.minimum(*sizes).max()), 1)
     words = 3 * width + lines + (4 * width + 2 * lines + 1) // 2
@@ -456,7 +455,7 @@ def _prepare(gt: Boxes, pred: Boxes, benchmark: str, n_sequences: int) -> tuple[
     scored = abs(gt.score) >= 1
     if benchmark == "MOT15":
         return _some(gt, scored), pred
-    lib = _array.library(gt.box)
+    lib = _array.module(gt.box)
     s = _scene(gt, pred, n_sequences)
     mate, _ = _match(s, lib.where(s.pair_iou >= THRESHOLD - EPS, s.pair_iou, 0.0 * s.pair_iou))
     distractor = gt.class_ == benchmarks.DISTRACTORS[benchmark][0]

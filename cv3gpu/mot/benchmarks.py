@@ -11,7 +11,7 @@ from .. import _check
 from . import detrac
 from ._scene import EPS, Scene, scene
 from .metrics import THRESHOLD, match_frames
-from .tracks import NO_ID, Tracks
+from .tracks import NO_ID, Tracks, checked
 
 __all__ = ["BENCHMARKS", "classes", "prepare"]
 
@@ -75,8 +75,7 @@ def prepare(gt: Tracks, pred: Tracks, benchmark: str, class_name: str | None = N
     names = classes(benchmark)
     name = names[0] if class_name is None else _check.choice(OP, "class_name", class_name, names)
     for side, tracks in (("gt", gt), ("pred", pred)):
-        if not isinstance(tracks, Tracks):
-            _check.fail(OP, side, "be Tracks", _check.kind(tracks), "read a file with mot.read", error=TypeError)
+        checked(OP, side, tracks)
     return BENCHMARKS[benchmark].prepare(gt, pred, benchmark, name)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _check, _njit
-from .tracks import NO_ID, Tracks
+from .tracks import Tracks, checked, identified
 
 __all__ = ["along_curve", "clear", "combine", "inside_ignored", "pr_mota", "precision_recall", "prepare"]
 
@@ -36,20 +36,6 @@ PR_FIGURES = {
     "PR-MOTA": "MOTA", "PR-MOTP": "MOTP", "PR-MT": "MTR", "PR-PT": "PTR", "PR-ML": "MLR",
     "PR-IDS": "IDSW", "PR-FRAG": "Frag", "PR-FP": "CLR_FP", "PR-FN": "CLR_FN",
 }  # fmt: skip
-
-
-def _tracks(op: str, name: str, given: Any) -> Tracks:
-    if not isinstance(given, Tracks):
-        _check.fail(op, name, "be Tracks", _check.kind(given), "read a file with mot.read", error=TypeError)
-    return given
-
-
-def _identified(op: str, name: str, given: Any) -> Tracks:
-    tracks = _tracks(op, name, given)
-    if len(tracks) and tracks.id.min() == NO_ID:
-        frame = int(tracks.frame[np.argmin(tracks.id)])
-        _check.fail(op, name, "have an identity of at least 0 in every row", f"id {NO_ID} in frame {frame}")
-    return tracks
 
 
 def _share(op: str, name: str, value: Any) -> float:
@@ -191,7 +177,7 @@ def prepare(gt: Tracks, pred: Tracks, *, size: tuple[int, int] | None = None) ->
     [[10.0, 20.0, 31.0, 8.0]]
     """
     op = "mot.detrac.prepare"
-    gt, pred = _identified(op, "gt", gt), _tracks(op, "pred", pred)
+    gt, pred = identified(op, "gt", gt), checked(op, "pred", pred)
     gt = dataclasses.replace(gt, box=np.maximum(1.0, _rounded(gt.box)))
     outside = inside_ignored(gt.box, gt.ignored, size) < INSIDE
     return gt[_between(gt, outside)], pred[inside_ignored(pred.box, gt.ignored, size) < INSIDE]
@@ -303,7 +289,7 @@ def clear(gt: Tracks, pred: Tracks, *, threshold: float = THRESHOLD) -> Figures:
     (1.0, 2, 1)
     """
     op = "mot.detrac.clear"
-    gt, pred = _identified(op, "gt", gt), _identified(op, "pred", pred)
+    gt, pred = identified(op, "gt", gt), identified(op, "pred", pred)
     threshold = _share(op, "threshold", threshold)
     frames = np.unique(np.concatenate([gt.frame, pred.frame]))
     g, p = _side(gt, frames, gt.id), _side(pred, frames, pred.id)
@@ -456,7 +442,7 @@ def precision_recall(
     (1.0, 0.5)
     """
     op = "mot.detrac.precision_recall"
-    gt, detections = _tracks(op, "gt", gt), _tracks(op, "detections", detections)
+    gt, detections = checked(op, "gt", gt), checked(op, "detections", detections)
     found = _found(gt, detections, _share(op, "overlap", overlap))
     return _point([found], _check.real(op, "threshold", threshold))
 
@@ -564,9 +550,9 @@ def pr_mota(
     for name, given in (("detections", detections), *((f"preds[{at}]", run) for at, run in preds.items())):
         if set(given) != set(gt):
             _check.fail(op, name, "have the sequences of gt", sorted(given))
-    truth = {name: _identified(op, f"gt[{name!r}]", tracks) for name, tracks in gt.items()}
+    truth = {name: identified(op, f"gt[{name!r}]", tracks) for name, tracks in gt.items()}
     threshold = _share(op, "threshold", threshold)
-    found = [_found(truth[name], _tracks(op, f"detections[{name!r}]", detections[name]), threshold) for name in gt]
+    found = [_found(truth[name], checked(op, f"detections[{name!r}]", detections[name]), threshold) for name in gt]
     steps = sorted(preds)
     curve = [_point(found, _check.real(op, "preds", at)) for at in steps]
     runs = [combine(clear(truth[name], preds[at][name], threshold=threshold) for name in gt) for at in steps]

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _check
 from . import _loops
 from ._scene import EPS, Scene, Workspace, scene
-from .tracks import NO_ID, Tracks, repeated
+from .tracks import Tracks, identified, repeated
 
 __all__ = ["ALPHAS", "METRICS", "Matches", "clear", "combine", "count", "figures", "hota", "identity", "match", "vace"]
 
@@ -37,11 +37,7 @@ class Matches(NamedTuple):
 
 def _scene(op: str, gt: Any, pred: Any) -> Scene:
     for name, tracks in (("gt", gt), ("pred", pred)):
-        if not isinstance(tracks, Tracks):
-            _check.fail(op, name, "be Tracks", _check.kind(tracks), "read a file with mot.read", error=TypeError)
-        if len(tracks) and tracks.id.min() == NO_ID:
-            frame = int(tracks.frame[np.argmin(tracks.id)])
-            _check.fail(op, name, "have an identity of at least 0 in every row", f"id {NO_ID} in frame {frame}")
+        identified(op, name, tracks)
         classes_differ = (tracks.class_ != tracks.class_[:1]).any()  # else tracks have no identity twice
         if classes_differ and (twice := repeated(tracks.frame, tracks.id)) is not None:
             got = f"id {tracks.id[twice[1]]} of several classes in frame {tracks.frame[twice[1]]}"
@@ -106,7 +102,7 @@ def match(gt: Tracks, pred: Tracks) -> Matches:
     found = _match_clear(s)
     g = np.flatnonzero(found.mate >= 0)
     p = found.mate[g]
-    of_mate = s.pairs.pred == np.repeat(found.mate, np.diff(s.pairs.start))
+    of_mate = s.pairs.of_mates(found.mate)
     return Matches(s.gt.row[g], s.pred.row[p], s.pairs.iou[of_mate], found.switched[g])
 
 
@@ -490,7 +486,7 @@ def _vace(s: Scene, n_frames: int) -> Figures:
     union = own + s.pred.per_identity[both.pred] - together
     per_frame = s.gt.per_frame + s.pred.per_frame
     mate = match_frames(s, s.pairs.iou, np.ones(per_frame.size, np.int64))
-    of_mate = s.pairs.pred == np.repeat(mate, np.diff(s.pairs.start))
+    of_mate = s.pairs.of_mates(mate)
     matched = np.add.reduceat(np.append(np.where(of_mate, s.pairs.iou, 0.0), 0.0), s.pairs.start[s.gt.start[:-1]])
     matched = np.where(np.diff(s.pairs.start[s.gt.start]) > 0, matched, 0.0) if matched.size else matched
     return _finish_vace(

@@ -209,6 +209,22 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+def checked(op: str, argument: str, given: Any) -> Tracks:
+    """The argument, which must be Tracks."""
+    if not isinstance(given, Tracks):
+        _check.fail(op, argument, "be Tracks", _check.kind(given), "read a file with mot.read", error=TypeError)
+    return given
+
+
+def identified(op: str, argument: str, given: Any) -> Tracks:
+    """The argument, which must be Tracks with an identity in every row."""
+    tracks = checked(op, argument, given)
+    if len(tracks) and tracks.id.min() == NO_ID:
+        frame = int(tracks.frame[np.argmin(tracks.id)])
+        _check.fail(op, argument, "have an identity of at least 0 in every row", f"id {NO_ID} in frame {frame}")
+    return tracks
+
+
 def repeated(frame: np.ndarray, identity: np.ndarray, class_: np.ndarray | None = None) -> tuple[int, int] | None:
     """The first row whose identity stood in its frame (and class) already, behind the row of that; or None."""
     rows = None
