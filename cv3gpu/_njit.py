@@ -71,6 +71,15 @@ def compiled(*functions: Function) -> Entry:
     return Entry(functions)
 
 
+def inlined(function: Function) -> Function:
+    """Marks a helper whose code goes into those that call it: for the innermost ones, where a call costs too much."""
+    _inlined.add(function)
+    return function
+
+
+_inlined: set[Function] = set()
+
+
 class Entry:
     """A compiled function: for each combination of argument types, a way to run it."""
 
@@ -259,7 +268,7 @@ def _described_function(function: Function, functions: tuple[Function, ...]) -> 
 
     if function.__closure__ or function.__defaults__ or function.__kwdefaults__:
         raise _Unknown("a closure or default values")
-    return function.__name__, described(function.__code__)
+    return function.__name__, function in _inlined, described(function.__code__)
 
 
 @functools.cache
@@ -415,7 +424,7 @@ def _jitted(functions: tuple[Function, ...], **options: Any) -> Any:
         shared = "" if entry else _key(functions[: place + 1], ())
         jitted = _helpers.get((function, shared)) if shared else None
         if jitted is None:
-            wrappers = options if entry else {"no_cpython_wrapper": True}
+            wrappers = options if entry else {"no_cpython_wrapper": True, "forceinline": function in _inlined}
             jit = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **wrappers)
             scope = scopes[id(function.__globals__)]
             jitted = jit(types.FunctionType(function.__code__, scope, function.__name__))

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _array, _check, _kernel, _njit
 from ._array import array_op
+from ._threads import cores, each
 
 __all__ = ["Assignment", "linear_sum_assignment"]
 
@@ -602,15 +601,12 @@ def _solve_cpu(cost: Array, n_rows: Array, n_cols: Array, maximize: bool) -> tup
         spaces.append(space)
         return start + bad if bad >= 0 else batch
 
-    threads = min(batch, len(os.sched_getaffinity(0))) if cost.size >= _PARALLEL_WORK else 1
+    threads = min(batch, cores()) if cost.size >= _PARALLEL_WORK else 1
     pieces = max(threads * _PIECES_PER_THREAD, cost.size // _PIECE) if cost.size >= _PIECE else 1
     spaces = [_work_space(k, max(cost.shape[1:])) for _ in range(max(threads, 1))]
     edges = np.linspace(0, batch, min(batch, pieces) + 1).astype(int).tolist() if batch else [0]
-    if threads <= 1:
-        bad = list(map(part, edges[:-1], edges[1:]))
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            bad = list(pool.map(part, edges[:-1], edges[1:]))
+    parts = list(zip(edges[:-1], edges[1:], strict=True))
+    bad = each(part, parts) if threads > 1 else [part(*p) for p in parts]
     first = min(bad, default=batch)
     if first < batch:
         _refuse_values(cost[first, : n_rows[first], : n_cols[first]], first, maximize)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +28,7 @@ from ._array import (
     pointer,
 )
 from ._kernel import MAX_GRID_X, MAX_GRID_YZ, blocks, kernel
+from ._threads import each
 
 __all__ = ["interpolate", "interpolate_adjoint", "output_size"]
 
@@ -377,20 +376,13 @@ def _on_cpu(x: Any, shape: tuple[int, ...], sampling: Sampling, adjoint: bool, l
     if h.shape[0] * w.shape[1] < w.shape[0] * h.shape[1]:
         order.reverse()
 
-    def resize(piece: tuple[np.ndarray, np.ndarray]) -> None:
-        source, target = piece
+    def resize(source: np.ndarray, target: np.ndarray) -> None:
         for matrix, axis in order:
             source = _along(matrix, source, axis)
         target[...] = source
 
     values = values if layout == "nhwc" else np.ascontiguousarray(values)
-    pieces = list(_pieces(values, out, layout))
-    threads = min(len(pieces), os.cpu_count() or 1)
-    if threads == 1:
-        resize(pieces[0])
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(resize, pieces))
+    each(resize, _pieces(values, out, layout))
     return _like(out, x)
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from .. import _check
+from .._threads import cores
 from . import benchmarks, detrac, formats, sequences
 from . import metrics as families
 from .report import ByClass, Comparison, Figures, Report
@@ -414,9 +415,9 @@ def _run(
     jobs: Sequence[_Job], executor: Executor | None, progress: Callable[[str], None]
 ) -> tuple[dict[str, Scores], dict[str, Exception]]:
     """The scores of the sequences that went well, and the errors of the others."""
-    if executor is None and min(len(jobs), _cores()) == 1:
+    if executor is None and min(len(jobs), cores()) == 1:
         return _collect({job.name: functools.partial(_score, job) for job in jobs}, progress)
-    with ThreadPoolExecutor(_cores()) if executor is None else contextlib.nullcontext(executor) as pool:
+    with ThreadPoolExecutor(cores()) if executor is None else contextlib.nullcontext(executor) as pool:
         futures = {job.name: pool.submit(_score, job) for job in jobs}
         try:
             return _collect({name: future.result for name, future in futures.items()}, progress)
@@ -436,8 +437,3 @@ def _collect(
         except Exception as error:
             failed[name] = error
     return scores, failed
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
