@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .conv import conv2d as conv2d
     from .conv import conv2d_adjoint_input as conv2d_adjoint_input
     from .conv import conv2d_adjoint_weight as conv2d_adjoint_weight
+    from .crf import dense_crf as dense_crf
+    from .crf import dense_crf_vjp as dense_crf_vjp
+    from .crf import gaussian_filter as gaussian_filter
+    from .crf import gaussian_filter_vjp as gaussian_filter_vjp
     from .resize import interpolate as interpolate
     from .resize import interpolate_adjoint as interpolate_adjoint
 
@@ -31,6 +35,7 @@ _HOME = {
     "assignment": ("Assignment", "linear_sum_assignment"),
     "boxes": ("box_iou", "box_iou_vjp"),
     "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"),
+    "crf": ("dense_crf", "dense_crf_vjp", "gaussian_filter", "gaussian_filter_vjp"),
     "resize": ("interpolate", "interpolate_adjoint"),
     "errors": (
         "BackendUnavailableError",
@@ -40,7 +45,7 @@ _HOME = {
         "OutOfMemoryError",
     ),
 }
-_MODULES = ("kernels", "mot", "nn", "viz")
+_MODULES = ("crf", "densecrf", "kernels", "mot", "nn", "viz")
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [

@@ -41,6 +41,15 @@ __device__ __forceinline__ unsigned short f32_to_bf16(float f) {
 #endif
 }
 
+// ---- approximate functions ------------------------------------------------------------------------------
+
+// 2^x up to 2 ulp; what is below 2^-126 is zero.
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // ---- asynchronous copies, global to shared (sm_80) ------------------------------------------------------
 
 __device__ __forceinline__ unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }

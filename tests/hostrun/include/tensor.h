@@ -23,6 +23,8 @@ inline float bf16_to_f32(unsigned short bits) {
 }
 
 // cvt.rna.tf32.f32: to nearest, ties away from zero, 10 bits of mantissa.
+inline float exp2_approx(float x) { return exp2f(x) < 0x1p-126f ? 0.0f : exp2f(x); }
+
 inline float f32_to_tf32(float value) {
   unsigned bits = host_bit_cast<unsigned>(value);
   bool finite = (bits & 0x7f800000) != 0x7f800000;
