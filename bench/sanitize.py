@@ -109,6 +109,29 @@ def _resize_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
             yield f"interpolate_adjoint {name}", adjoint
 
 
+# Shape of the unaries and channels of the image: a tile of pairs and several, a batch, rows of one to many vectors.
+FIELDS = (((2, 3, 5, 7), 3), ((21, 9, 11), 1), ((150, 4, 5), None))
+
+
+def _crf_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """Gradients, on whose way everything is computed that results need; a matrix and a vector in one of the fields."""
+    for shape, channels in FIELDS:
+        *lead, labels, height, width = shape
+        unary = make(shape, dtype)
+        image = None if channels is None else make((*lead, height, width, channels), dtype)
+        options: dict[str, Any] = {"theta_gamma": 1.5, "theta_alpha": 3.0, "theta_beta": 0.2, "n_iter": 1}
+        if labels == 21:
+            options |= {"compat_smooth": make((labels, labels), dtype), "compat_bilateral": make((labels,), dtype)}
+        for method in ("lattice", "lattice_fine", "exact"):
+            call = functools.partial(cv3gpu.dense_crf_vjp, unary, unary, image, **options, method=method)
+            yield f"dense_crf_vjp {method} {labels} labels {channels} channels {dtype}", call
+    for features, points in ((1, 9), (5, 150), (8, 70)):
+        values, place = make((3, points), dtype), make((features, points), dtype)
+        for method in ("lattice", "lattice_fine", "exact"):
+            call = functools.partial(cv3gpu.gaussian_filter_vjp, values, values, place, method=method)
+            yield f"gaussian_filter_vjp {method} {features} features {dtype}", call
+
+
 def cases(library: str) -> Iterator[Case]:
     """Named calls that launch every kernel at least once, over dtypes, layouts and branches."""
     make = maker(library)
@@ -129,6 +152,7 @@ def cases(library: str) -> Iterator[Case]:
             cost = make((3, rows, cols), dtype, "nchw")
             solve = functools.partial(cv3gpu.linear_sum_assignment, cost)
             yield f"linear_sum_assignment {rows}x{cols} {dtype}", solve
+        yield from _crf_cases(make, dtype)
     yield from _mot_cases(library)
 
 
@@ -177,15 +201,18 @@ def never_launched(seen: set[tuple[str, str]]) -> list[str]:
 
 @contextlib.contextmanager
 def _filled() -> Iterator[None]:
-    """Zeros in new arrays where something stands in for the GPU: it may compute nothing, and what was there remains."""
+    """Ones in new arrays where something stands in for the GPU: it may compute nothing, and what was there remains.
+
+    A size that the host reads back is then not zero, after which nothing more would be launched.
+    """
     empty = _array.empty
 
-    def zeros(*args: Any, **options: Any) -> Any:
+    def ones(*args: Any, **options: Any) -> Any:
         made = empty(*args, **options)
-        made[...] = 0
+        made[...] = 1
         return made
 
-    with mock.patch.object(_array, "empty", zeros) if _array.host_backend.get() else contextlib.nullcontext():
+    with mock.patch.object(_array, "empty", ones) if _array.host_backend.get() else contextlib.nullcontext():
         yield
 
 

@@ -101,9 +101,9 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
 
 def headline_names() -> dict[str, list[str]]:
     """Names of the entries that the README shows, by kind of device."""
-    from . import bench_assignment, bench_boxes, bench_conv, bench_mot, bench_resize
+    from . import bench_assignment, bench_boxes, bench_conv, bench_crf, bench_mot, bench_resize
 
-    modules = (bench_conv, bench_resize, bench_boxes, bench_assignment, bench_mot)
+    modules = (bench_conv, bench_resize, bench_crf, bench_boxes, bench_assignment, bench_mot)
     every = [e for m in modules for e in m.ENTRIES]
     return {kind: [e.name for e in every if e.device == kind and e.priority == 0] for kind in KINDS}
 

@@ -22,6 +22,7 @@ from . import _check
 
 __all__ = [
     "Pointer",
+    "address",
     "argsort",
     "array_op",
     "as_numpy",
@@ -143,12 +144,12 @@ def empty(like: Any, shape: Sequence[int], dtype: str | None = None, layout: str
         torch = sys.modules["torch"]
         out = torch.empty(shape, dtype=getattr(torch, dtype) if dtype else like.dtype, device=like.device)
         if host_backend.get() is not None and out.numel():
-            out.view(torch.uint8).fill_(255)
+            out.reshape(-1).view(torch.uint8).fill_(255)
         return out
     library = np if kind == "numpy" else importlib.import_module("cupy")
     out = library.empty(shape, dtype or like.dtype)
     if host_backend.get() is not None:
-        out.view(np.uint8)[...] = 255
+        out.reshape(-1).view(np.uint8)[...] = 255
     return out
 
 
@@ -196,14 +197,18 @@ def from_host(values: np.ndarray, like: Any) -> Any:
     return values if family(like) == "numpy" else importlib.import_module("cupy").asarray(values)
 
 
+def address(x: Any) -> int:
+    """Where an array's first element lies."""
+    kind = family(x)
+    if kind == "torch":
+        return int(x.data_ptr())
+    return int(x.ctypes.data if kind == "numpy" else x.data.ptr)
+
+
 def pointer(x: Any) -> Pointer:
     """Address and extent of an array's memory; its strides must not be negative."""
-    kind = family(x)
     extent = sum((n - 1) * s for n, s in zip(x.shape, strides(x), strict=True)) + 1 if math.prod(x.shape) else 0
-    if kind == "torch":
-        return Pointer(x.data_ptr(), extent * x.element_size())
-    address = x.ctypes.data if kind == "numpy" else x.data.ptr
-    return Pointer(address, extent * x.itemsize)
+    return Pointer(address(x), extent * x.itemsize)
 
 
 def contiguous(x: Any) -> Any:

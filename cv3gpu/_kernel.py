@@ -281,19 +281,21 @@ class Kernel:
             raise ValueError(f"kernel {self.name}: grid must be at most {MAX_GRID_X} x {MAX_GRID_YZ} x {MAX_GRID_YZ}, "
                              f"got {full_grid}")
         like = next(a for a in args if _array.family(a))
-        values = [self._value(p, a) for p, a in zip(self.parameters, args, strict=True)]
         if backend := _array.host_backend.get():
+            nowhere = _array.Pointer(0, 0)
+            values = [
+                p.scalar(a) if p.scalar else nowhere if a is None else _array.pointer(a)
+                for p, a in zip(self.parameters, args, strict=True)
+            ]
             backend.cuda_kernel(self.text, self.name)(full_grid, _three(block), values, shared_mem)
             return
         function = self._function(like, shared_mem)
-        flat = [np.uint64(v.address) if isinstance(v, _array.Pointer) else v for v in values]
+        flat = [
+            p.scalar(a) if p.scalar else np.uint64(0 if a is None else _array.address(a))
+            for p, a in zip(self.parameters, args, strict=True)
+        ]
         stream = _cupy_stream(_array.stream_pointer(like))
         function(full_grid, _three(block), flat, shared_mem=shared_mem, stream=stream)
-
-    def _value(self, parameter: Parameter, value: Any) -> Any:
-        if parameter.scalar is not None:
-            return parameter.scalar(value)
-        return _array.Pointer(0, 0) if value is None else _array.pointer(value)
 
     def _function(self, like: Any, shared_mem: int) -> Any:
         cupy = _cupy()

@@ -12,6 +12,7 @@ minimum and not a floating-point one.
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from typing import Any, NamedTuple
@@ -605,7 +606,7 @@ def _solve_cpu(cost: Array, n_rows: Array, n_cols: Array, maximize: bool) -> tup
     pieces = max(threads * _PIECES_PER_THREAD, cost.size // _PIECE) if cost.size >= _PIECE else 1
     spaces = [_work_space(k, max(cost.shape[1:])) for _ in range(max(threads, 1))]
     edges = np.linspace(0, batch, min(batch, pieces) + 1).astype(int).tolist() if batch else [0]
-    parts = list(zip(edges[:-1], edges[1:], strict=True))
+    parts = list(itertools.pairwise(edges))
     bad = each(part, parts) if threads > 1 else [part(*p) for p in parts]
     first = min(bad, default=batch)
     if first < batch:

@@ -7,8 +7,10 @@ prints one JSON document to standard output and nothing else; progress and error
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import warnings
@@ -490,3 +492,226 @@ def _draw_logs(folder: Path, logs: dict[str, Any]) -> list[Path]:
         for name, log in classes.items()
         if (log.gt >= 0).any()
     ]
+
+
+# ---- segment --------------------------------------------------------------------------------------------
+
+METHODS = ("lattice", "lattice_fine", "exact")
+NORMALIZATIONS = ("none", "before", "after", "symmetric")
+SHARES = 8  # labels whose shares are printed; the JSON has all
+
+
+@main.group("segment")
+def segment_group() -> None:
+    """Segment an image."""
+
+
+class Numbers(click.ParamType):
+    """A positive number, or several between commas."""
+
+    name = "numbers"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a tuple of them."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(map(float, value.split(",")))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, self.count) or not all(0 < x < math.inf for x in numbers):
+            self.fail(f"{value!r} is neither a positive number nor {self.count} of them between commas.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not finite.")
+    return value
+
+
+def _inside(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not 0 < value < 1:
+        raise click.BadParameter(f"{value} is not between 0 and 1.")
+    return value
+
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OF_UNARY, OF_LABELS = ("array", "layout", "kind"), ("confidence", "unsure")
+KERNELS = ("theta_gamma", "compat_smooth", "theta_alpha", "theta_beta", "compat_bilateral")
+ASKED = ("method", "normalization", "device", *KERNELS)  # what the JSON repeats
+
+
+@segment_group.command("crf", epilog="Example:  cv3gpu segment crf photo.jpg --unary softmax.npy --out crf-out")
+@click.argument("image", type=FILE)
+@click.option("--unary", type=FILE, help="What a classifier says of each pixel: an .npy or .npz file.")
+@click.option("--array", metavar="NAME", help="Which array of --unary FILE.npz; needed where it has several.")
+@click.option("--layout", type=click.Choice(["lhw", "hwl"]), default="lhw", show_default=True, help="Axes of --unary.")
+@click.option(
+    "--kind",
+    type=click.Choice(["probability", "energy", "logits"]),
+    default="probability",
+    show_default=True,
+    help="Numbers in --unary; an energy is -log p.",
+)
+@click.option("--labels", type=FILE, help="Instead of --unary: a map of labels, an indexed or grey PNG file.")
+@click.option(
+    "--confidence",
+    type=float,
+    callback=_inside,
+    default=0.7,
+    show_default=True,
+    help="Probability that a label of --labels is right.",
+)
+@click.option(
+    "--unsure",
+    type=click.IntRange(0, 65535),
+    metavar="VALUE",
+    help="Value in --labels that means any label, such as 255.",
+)
+@click.option("--iterations", type=click.IntRange(0), default=10, show_default=True, help="Of mean field.")
+@click.option(
+    "--method", type=click.Choice(METHODS), default="lattice", show_default=True, help="How kernels are applied."
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(NORMALIZATIONS),
+    default="symmetric",
+    show_default=True,
+    help="How kernels are normalised.",
+)
+@click.option(
+    "--theta-gamma",
+    type=Numbers(2),
+    default=3.0,
+    show_default=True,
+    metavar="N|X,Y",
+    help="Width of the smoothness kernel, pixels.",
+)
+@click.option(
+    "--compat-smooth", type=float, callback=_finite, default=3.0, show_default=True, help="Potts weight of smoothness."
+)
+@click.option(
+    "--theta-alpha",
+    type=Numbers(2),
+    default=80.0,
+    show_default=True,
+    metavar="N|X,Y",
+    help="Width of the appearance kernel, pixels.",
+)
+@click.option(
+    "--theta-beta",
+    type=Numbers(3),
+    default=13.0,
+    show_default=True,
+    metavar="N|R,G,B",
+    help="Width of the appearance kernel in colour, 0 to 255.",
+)
+@click.option(
+    "--compat-bilateral",
+    type=float,
+    callback=_finite,
+    default=10.0,
+    show_default=True,
+    help="Potts weight of appearance.",
+)
+@click.option("--names", metavar="A,B,...", help="Names of the labels, between commas, for the pictures.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=_writable,
+    default="crf-out",
+    show_default=True,
+    help="Folder for the results, which is made in one that exists.",
+)
+@click.option("--marginals", is_flag=True, help="Write marginals.npy as well: Q [L, H, W], float32.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it runs.")
+@_json_option
+@click.pass_context
+def segment_crf(context: click.Context, image: Path, unary: Path | None, labels: Path | None, **options: Any) -> None:
+    """Refine the labels of IMAGE with a dense CRF.
+
+    Unary potentials come from a classifier (--unary) or from labels (--labels). The CRF is that of Kraehenbuehl and
+    Koltun, its defaults those of pydensecrf's example. IMAGE is taken as RGB.
+
+    Writes labels.png (indexed; the values of --labels, or the places in --unary), overlay.png, iterations.png (the
+    labels as mean field goes on) and triptych.png (unaries, smoothness only, dense CRF). Prints for each iteration
+    the objective, the energy of the best labels, the largest change of Q, and the pixels with another label.
+
+    Exit code 3 if a file is malformed or does not fit the image, 4 if --device cuda finds no GPU.
+    """
+    if (unary is None) == (labels is None):
+        raise click.UsageError("Give either --unary or --labels.")
+    for name in OF_LABELS if labels is None else OF_UNARY:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} needs {'--labels' if labels is None else '--unary'}.")
+    put = _on_device(options["device"])
+    from . import _segment, viz
+
+    viz.require()
+    with _data_errors():
+        picture = _segment.read_image(image)
+        if unary is not None:
+            energies = _segment.read_unary(unary, picture.shape[:2], *(options[name] for name in OF_UNARY))
+            values = list(range(len(energies)))
+        else:
+            assert labels is not None
+            energies, values = _segment.read_labels(labels, picture.shape[:2], *(options[name] for name in OF_LABELS))
+        names = _label_names(options["names"], values)
+        with _progress("crf", options["iterations"] + 3) as begin:
+            run = _segment.dense_crf(picture, energies, options, put, begin)
+            begin("pictures")
+            where = options["out"], image.name
+            files = _segment.write_crf(*where, picture, run, values, names, options["marginals"])
+    share = {name: float((run.labels == k).mean()) for k, name in enumerate(names)}
+    if options["as_json"]:
+        asked = {name: value for name, value in options.items() if name in ASKED}
+        size = {"height": picture.shape[0], "width": picture.shape[1]}
+        rows = [row._asdict() for row in run.rows]
+        found = {"iterations": rows, "share": share, "files": list(map(str, files))}
+        _print_json({"image": str(image), **size, **asked, **found})
+    else:
+        _print_crf(run.rows, share, files)
+
+
+def _print_crf(rows: Sequence[Any], share: dict[str, float], files: Sequence[Path]) -> None:
+    cells = [
+        (
+            str(row.iteration),
+            f"{row.objective:.1f}",
+            f"{row.energy:.1f}",
+            "" if row.change is None else f"{row.change:.1e}",
+            "" if row.relabelled is None else f"{row.relabelled:.2%}",
+        )
+        for row in rows
+    ]
+    _table(("iteration", "objective", "energy", "largest change", "relabelled"), cells, right=range(5))
+    largest = sorted(share.items(), key=lambda item: -item[1])
+    said = [f"{name} {part:.1%}" for name, part in largest[:SHARES]]
+    said += [f"and {len(largest) - SHARES} more"] if len(largest) > SHARES else []
+    click.echo(f"\nlabels: {', '.join(said)}\nfiles:")
+    for path in files:
+        click.echo(f"  {path}")
+
+
+def _label_names(given: str | None, values: Sequence[int]) -> list[str]:
+    """The labels' names, by default their numbers."""
+    names = given.split(",") if given else list(map(str, values))
+    if len(names) != len(values) or len(set(names)) < len(names):
+        raise click.UsageError(f"--names must be {len(values)} different names, got {given!r}.")
+    return names
+
+
+def _on_device(device: str) -> Callable[[Any], Any]:
+    """What puts an array there."""
+    if device == "cpu":
+        return lambda x: x
+    with contextlib.suppress(Exception):  # missing or broken: cv3gpu doctor says more
+        cupy = importlib.import_module("cupy")
+        if cupy.cuda.is_available():
+            return cupy.asarray
+    click.echo("cv3gpu segment: --device cuda needs a GPU and CuPy, and there is none; see cv3gpu doctor", err=True)
+    raise click.exceptions.Exit(NO_GPU)

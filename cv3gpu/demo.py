@@ -28,7 +28,7 @@ import cv3gpu
 from . import _array
 from .errors import BackendUnavailableError
 
-__all__ = ["ENTRIES", "Device", "Entry", "Result", "Row", "compare", "demo", "devices", "run"]
+__all__ = ["ENTRIES", "Device", "Distance", "Entry", "Result", "Row", "compare", "demo", "devices", "run"]
 
 HINT = "pip install 'cv3gpu[demo]'"
 RUNS = 5
@@ -180,6 +180,20 @@ def measure(call: Callable[[], Any], wait: Callable[[], None] = lambda: None) ->
     return result, 1e3 * statistics.median(seconds)
 
 
+class Distance(NamedTuple):
+    """How a result is compared: a function of it and the reference, and how that number is said."""
+
+    words: str
+    between: Callable[[np.ndarray, np.ndarray], Any]
+    number: str
+    limit: str
+
+
+LARGEST = Distance("max error", lambda got, want: np.abs(got - want).max(), ".1e", ".0e")
+LABELS = Distance("labels that differ", lambda got, want: (got != want).mean(), ".2%", ".0%")
+RELATIVE = Distance("error", lambda got, want: np.linalg.norm(got - want) / np.linalg.norm(want), ".1%", ".0%")
+
+
 def compare(
     operator: str,
     input: str,
@@ -188,6 +202,7 @@ def compare(
     want: np.ndarray,
     reference: str,
     tolerance: float,
+    distance: Distance = LARGEST,
 ) -> list[Row]:
     """Calls an operator on every device and compares with a float64 reference.
 
@@ -196,17 +211,20 @@ def compare(
     operator, input, reference : words for the table
     call : function of ``arrays`` in the device's library, returns one array
     arrays : NumPy arrays
-    want : array, float64
-    tolerance : largest absolute difference that is ok
+    want : array, float64, or labels
+    tolerance : largest distance that is ok
+    distance : what the distance is, by default the largest absolute difference
     """
     rows = []
     for device in devices():
         there = [device.put(x) for x in arrays]
         result, milliseconds = measure(functools.partial(call, *there), device.wait)
         got = device.get(result)
-        error = float(np.abs(got.astype(np.float64) - want).max()) if got.shape == want.shape else None
+        error = float(distance.between(got.astype(np.float64), want)) if got.shape == want.shape else None
         ok = error is not None and error <= tolerance  # NaN is not
-        said = f"max error {error:.1e} (limit {tolerance:.0e})" if error is not None else f"shape {got.shape}"
+        said = f"shape {got.shape}"
+        if error is not None:
+            said = f"{distance.words} {error:{distance.number}} (limit {tolerance:{distance.limit}})"
         rows.append(
             Row(operator, input, device.name, milliseconds, f"{said} vs {reference}", error, tolerance, ok)
         )
@@ -344,6 +362,166 @@ def resize(out: Path) -> list[Row]:
         title=f"interpolate: {crop.shape[3]} x {crop.shape[2]} pixels enlarged {ZOOM} times",
     )
     viz.save(figure, out / "resize.png")
+    return rows
+
+
+# ---- energy-based segmentation --------------------------------------------------------------------------
+
+# What is to be seen in the photograph before the background, by rough outlines: x, y, x, y ...
+OUTLINES = {
+    "head": (155, 60, 165, 130, 180, 135, 188, 175, 255, 178, 262, 135, 290, 120, 302, 85, 285, 45, 230, 15, 180, 30),
+    "suit": (120, 170, 150, 150, 186, 155, 190, 185, 254, 185, 300, 225, 350, 270, 362, 350, 330, 360, 300, 400,
+             280, 511, 22, 511, 20, 400, 35, 320, 50, 260, 110, 215),
+    "helmet": (300, 380, 330, 355, 390, 345, 450, 355, 490, 420, 508, 470, 511, 511, 278, 511),
+    "flag": (0, 0, 48, 0, 62, 85, 95, 215, 55, 250, 30, 330, 20, 400, 22, 511, 0, 511),
+    "shuttle": (395, 20, 410, 0, 435, 20, 455, 100, 455, 230, 465, 270, 370, 280, 375, 225, 357, 220, 385, 150,
+                383, 60),
+}  # fmt: skip
+NAMES = ("background", *OUTLINES)
+COARSE = 16  # pixels of a score
+CROP = (slice(120, 168), slice(150, 198))  # hair, face, collar and wall
+WIDTHS: dict[str, Any] = {"theta_gamma": 3.0, "theta_alpha": 60.0, "theta_beta": 10.0}
+STEPS = (0, 1, 2, 5, 10)
+
+
+def coarse_scores() -> np.ndarray:
+    """-log p of a poor classifier of the photograph's pixels: [6, 512, 512], float32.
+
+    The outlines on a grid of 16 pixels, one score in eight of another label, noise, enlarged, and noise on each pixel.
+    """
+    polygon = importlib.import_module("skimage.draw").polygon
+    labels = np.zeros((512, 512), int)
+    for label, outline in enumerate(OUTLINES.values(), 1):
+        labels[polygon(outline[1::2], outline[::2], labels.shape)] = label
+    n, side, rng = len(NAMES), 512 // COARSE, np.random.default_rng(0)
+    share = np.eye(n)[labels].reshape(side, COARSE, side, COARSE, n).mean((1, 3))
+    wrong = rng.random((side, side)) < 1 / 8
+    share[wrong] = np.eye(n)[rng.integers(0, n, wrong.sum())]
+    score = 4 * share + rng.standard_normal(share.shape)
+    score = _bilinear(score, labels.shape, False)[0] + 0.8 * rng.standard_normal((n, *labels.shape))
+    return (np.log(np.exp(score).sum(0)) - score).astype(np.float32)
+
+
+def _features(image: np.ndarray, position: float, colour: float) -> np.ndarray:
+    """Positions and colours over their widths, [5, N] or [2, N], float64."""
+    y, x = np.indices(image.shape[:2]) / position
+    planes = [x, y, *(image.transpose(2, 0, 1) / colour)] if colour else [x, y]
+    return np.stack([plane.ravel() for plane in planes])
+
+
+def _all_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The weights of all pairs of points [D, M] and [D, N]: [M, N]."""
+    return np.exp(-0.5 * sum(np.subtract.outer(x, y) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max(0))
+    return e / e.sum(0)
+
+
+def _plain_mean_field(unary: np.ndarray, image: np.ndarray, n_iter: int) -> np.ndarray:
+    """Q [L, N] of a small image, by the matrices of all pairs."""
+    unary = unary.reshape(len(unary), -1).astype(np.float64)
+    both = []
+    for weight, features in (
+        (3.0, _features(image, WIDTHS["theta_gamma"], 0)),
+        (10.0, _features(image, WIDTHS["theta_alpha"], WIDTHS["theta_beta"])),
+    ):
+        k = _all_pairs(features, features)
+        root = k.sum(0) ** -0.5
+        both.append(weight * root * k * root[:, None])
+    q = _softmax(-unary)
+    for _ in range(n_iter):
+        q = _softmax(q @ sum(both) - unary)
+    return q
+
+
+def _plain_step(unary: np.ndarray, image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Q [L, M] of some pixels after one iteration, kernels divided by their sums, by all pairs with these pixels."""
+    unary = unary.reshape(len(unary), -1).astype(np.float64)
+    q, logits = _softmax(-unary), -unary[:, at]
+    for weight, features in (
+        (3.0, _features(image, WIDTHS["theta_gamma"], 0)),
+        (10.0, _features(image, WIDTHS["theta_alpha"], WIDTHS["theta_beta"])),
+    ):
+        for m, pixel in enumerate(at):
+            k = _all_pairs(features[:, pixel : pixel + 1], features)[0]
+            logits[:, m] += weight * (q @ k) / k.sum()
+    return _softmax(logits)
+
+
+@demo("dense CRF", family="crf")
+def crf(out: Path) -> list[Row]:
+    """Labels of the photograph from coarse, noisy scores; the lattice and all pairs against plain matrices."""
+    densecrf, viz = cv3gpu.densecrf, _viz()
+    image = np.rint(255 * photograph()).astype(np.uint8)
+    unary = coarse_scores()
+    small, part = np.ascontiguousarray(unary[:, *CROP]), np.ascontiguousarray(image[CROP])
+    want = _plain_mean_field(small, part, 5).reshape(small.shape)
+    words = f"astronaut {len(unary)} labels x {small.shape[1]}x{small.shape[2]}, 5 iterations"
+    rows = []
+    for method, tolerance in (("exact", 1e-4), ("lattice", 0.02), ("lattice_fine", 0.01)):
+
+        def call(unary: Any, image: Any, method: str = method) -> Any:
+            q = cv3gpu.dense_crf(unary, image, n_iter=5, method=method, **WIDTHS)
+            return q if method == "exact" else q.argmax(0)
+
+        exact = method == "exact"
+        reference, distance = (want, LARGEST) if exact else (want.argmax(0), LABELS)
+        rows += compare(f"dense_crf, {method}", words, call, (small, part), reference, "all pairs", tolerance, distance)
+    at = np.random.default_rng(1).choice(unary[0].size, 100, replace=False)
+
+    def whole(unary: Any, image: Any) -> Any:
+        q = cv3gpu.dense_crf(unary, image, n_iter=1, normalization="after", **WIDTHS)
+        return q.argmax(0).reshape(-1)[at.tolist()]
+
+    step, words = _plain_step(unary, image, at).argmax(0), f"astronaut {len(unary)} labels x 512x512, 1 iteration"
+    every = f"all pairs with {len(at)} pixels"
+    rows += compare("dense_crf, lattice", words, whole, (unary, image), step, every, 0.03, LABELS)
+    picture = densecrf.DenseCRF2D(512, 512, len(unary))
+    picture.setUnaryEnergy(unary.reshape(len(unary), -1))
+    picture.addPairwiseGaussian(WIDTHS["theta_gamma"], 3.0)
+    smooth = picture.inference(STEPS[-1]).argmax(0).reshape(512, 512)
+    picture.addPairwiseBilateral(WIDTHS["theta_alpha"], WIDTHS["theta_beta"], image, 10.0)
+    shown = NAMES.index("suit")
+    q, *_ = picture.startInference()
+    steps = {}
+    for n in range(STEPS[-1] + 1):
+        if n:
+            picture.stepInference(q)
+        if n in STEPS:
+            steps[n] = q.argmax(0).reshape(512, 512), q[shown].reshape(512, 512).copy()
+    title = "dense_crf: mean field from coarse, noisy scores"
+    figure = viz.iterations_figure(image, steps, marginal="“suit”", names=NAMES, title=title)
+    viz.save(figure, out / "crf_iterations.png")
+    panels = {
+        "image": None,
+        "unary: best labels": steps[0][0],
+        "smoothness only": smooth,
+        "smoothness and appearance": steps[STEPS[-1]][0],
+    }
+    figure = viz.labels_figure(image, panels, names=NAMES, title="dense_crf: what each kernel does to noisy scores")
+    viz.save(figure, out / "crf_triptych.png")
+    return rows
+
+
+@demo("Gaussian filter", family="crf")
+def filtering(out: Path) -> list[Row]:
+    """Bilateral filtering of a part of the photograph: five dimensions, all pairs in matrices as the reference."""
+    image = photograph()[CROP]
+    features = _features(image, 10.0, 0.1)
+    values = image.reshape(-1, 3).T
+    k = _all_pairs(features, features)
+    want = values @ k / k.sum(0)
+    arrays = [np.ascontiguousarray(x, np.float32) for x in (values, features)]
+    rows = []
+    for method, tolerance, distance in (("exact", 1e-5, LARGEST), ("lattice", 0.05, RELATIVE)):
+
+        def call(values: Any, features: Any, method: str = method) -> Any:
+            return cv3gpu.gaussian_filter(values, features, method=method, normalization="after")
+
+        words = f"astronaut {image.shape[0]}x{image.shape[1]}, colour and position"
+        rows += compare(f"gaussian_filter, {method}", words, call, arrays, want, "all pairs", tolerance, distance)
     return rows
 
 

@@ -1,11 +1,13 @@
-"""Pictures: labelled grids of images, tracks over time, metrics. matplotlib, loaded when a picture is made.
+"""Pictures: labelled grids of images, label maps, tracks over time, metrics. matplotlib, loaded when a picture is made.
 
 The functions return matplotlib figures that belong to no window; :func:`save` writes one. Colours are those
-of Okabe and Ito, which people with any colour vision tell apart.
+of Okabe and Ito, which people with any colour vision tell apart. :func:`save_labels` and :func:`save_image` write
+pictures without frame or title, a pixel for each pixel, by Pillow.
 """
 
 from __future__ import annotations
 
+import colorsys
 import importlib
 import itertools
 import os
@@ -22,19 +24,49 @@ if TYPE_CHECKING:
 
     from .mot import Events, Matches, Tracks
 
-__all__ = ["COLOURS", "alpha_figure", "identities_figure", "image_grid", "save", "tracks_figure"]
+__all__ = [
+    "COLOURS",
+    "alpha_figure",
+    "identities_figure",
+    "image_grid",
+    "iterations_figure",
+    "label_colours",
+    "labels_figure",
+    "overlay",
+    "save",
+    "save_image",
+    "save_labels",
+    "tracks_figure",
+]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#7F7F7F")
 MATCHED, MISSED, FALSE = "#0072B2", "#D9D9D9", "#E69F00"
 DPI = 130
 
 
-def _figure(width: float, height: float) -> Figure:
+def _matplotlib(module: str) -> Any:
     try:
-        figure = importlib.import_module("matplotlib.figure").Figure
+        return importlib.import_module(f"matplotlib.{module}")
     except ImportError as error:
         raise BackendUnavailableError(f"viz: pictures need matplotlib ({error}); pip install 'cv3gpu[viz]'") from error
-    return figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def pillow() -> Any:
+    """Pillow's module of images."""
+    try:
+        return importlib.import_module("PIL.Image")
+    except ImportError as error:
+        raise BackendUnavailableError(f"viz: images need Pillow ({error}); pip install 'cv3gpu[viz]'") from error
+
+
+def require() -> None:
+    """Raises what a picture would raise where matplotlib or Pillow is missing: to know before the work."""
+    _matplotlib("figure")
+    pillow()
+
+
+def _figure(width: float, height: float) -> Figure:
+    return _matplotlib("figure").Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -88,6 +120,225 @@ def image_grid(
             if c == 0 and rows:
                 axis.set_ylabel(rows[r], fontsize=10)
     return figure
+
+
+# ---- label maps -----------------------------------------------------------------------------------------
+
+# Label 0, by custom the background, is grey.
+LABELS = ("#7F7F7F", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+GOLDEN = 0.618034  # of the circle of hues from one further colour to the next
+LONG_SIDE = 900  # pixels of an image in a figure
+LEGEND = 24  # labels
+
+
+def label_colours(n: int) -> np.ndarray:
+    """Colours for labels.
+
+    Parameters
+    ----------
+    n : int
+        How many; the first eight are Okabe's and Ito's, 0 being grey.
+
+    Returns
+    -------
+    array, [n, 3], uint8
+
+    Examples
+    --------
+    >>> label_colours(2).tolist()
+    [[127, 127, 127], [230, 159, 0]]
+    """
+    known = [bytes.fromhex(colour[1:]) for colour in LABELS[:n]]
+    more = [
+        colorsys.hsv_to_rgb(k * GOLDEN % 1, (0.9, 0.5, 0.7)[k % 3], (0.9, 0.65, 0.45)[k // 3 % 3])
+        for k in range(n - len(known))
+    ]
+    wheel = np.rint(255 * np.reshape(more, (-1, 3))).astype(np.uint8)
+    return np.concatenate([np.frombuffer(b"".join(known), np.uint8).reshape(-1, 3), wheel])
+
+
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    colours: np.ndarray | None = None,
+    opacity: float = 0.6,
+    border: bool = False,
+) -> np.ndarray:
+    """An image under the colours of its labels.
+
+    Parameters
+    ----------
+    image : array, [H, W, 3] or [H, W], uint8 or float 0–1
+    labels : array, [H, W], integers from 0; below 0 there is no colour
+    colours : array, [n, 3], uint8, default :func:`label_colours`
+    opacity : 0 for the image, 1 for the colours alone
+    border : whether pixels to the left of another label, or above one, are white
+
+    Returns
+    -------
+    array, [H, W, 3], uint8
+    """
+    colours = label_colours(int(labels.max(initial=0)) + 1) if colours is None else colours
+    plain = image if image.dtype == np.uint8 else np.clip(image, 0, 1) * 255
+    plain = plain[..., None] if plain.ndim == 2 else plain
+    share = np.where(labels < 0, 0, opacity)[..., None]
+    mixed = (1 - share) * plain + share * colours[labels]
+    if border:
+        edge = np.zeros(labels.shape, bool)
+        edge[:-1] |= labels[:-1] != labels[1:]
+        edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+        mixed[edge] = 255
+    return np.rint(mixed).astype(np.uint8)
+
+
+def save_image(image: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Writes an image, [H, W, 3] or [H, W], uint8; the format goes by the suffix. It appears whole or not at all."""
+    picture = pillow().fromarray(np.ascontiguousarray(image))
+    with _files.replacing(path) as unfinished:
+        picture.save(unfinished)
+
+
+def save_labels(labels: np.ndarray, path: str | os.PathLike[str], colours: np.ndarray | None = None) -> None:
+    """Writes a map of labels as a PNG file whose values are the labels.
+
+    Parameters
+    ----------
+    labels : array, [H, W], integers, 0 to 65535
+        Up to 255 the file is indexed, one byte a pixel with a palette; otherwise grey, two bytes a pixel.
+    path : path of the file, which appears whole or not at all
+    colours : array, [n, 3], uint8, default :func:`label_colours`
+        The palette: the colour of label i is ``colours[i]``.
+    """
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ValueError(f"viz: labels must be from 0 to 65535, got {low} to {high}")
+    if high > 255:
+        save_image(labels.astype(np.uint16), path)
+        return
+    picture = pillow().fromarray(labels.astype(np.uint8)).convert("L")
+    picture.putpalette((label_colours(256) if colours is None else colours)[:256].tobytes())
+    with _files.replacing(path) as unfinished:
+        picture.save(unfinished, format="PNG")
+
+
+def _thin(*images: np.ndarray) -> list[np.ndarray]:
+    """Every so many-th pixel of large images: more than a figure shows only costs time."""
+    step = max(1, max(images[0].shape[:2]) // LONG_SIDE)
+    return [image[::step, ::step] for image in images]
+
+
+class _Sheet:
+    """Rows of panels of one shape above a legend of the labels that occur; a tall image gets narrow panels."""
+
+    def __init__(self, image: np.ndarray, maps: Sequence[np.ndarray], colours: Any, names: Any, title: str) -> None:
+        present = np.unique(np.concatenate([[-1], *(np.unique(labels) for labels in maps)]))
+        self.labels = present[present >= 0].tolist()
+        self.names = names
+        self.colours = label_colours(max(self.labels, default=0) + 1) if colours is None else colours
+        self.aspect, self.title = image.shape[1] / image.shape[0], title
+
+    def axes(self, rows: int, columns: int, size: float, beside: float = 0.0) -> tuple[Figure, Any]:
+        """A figure with so many panels, ``size`` inches wide at most, and room beside them."""
+        words = [self.names[k] if self.names else str(k) for k in self.labels[:LEGEND]]
+        more = [f"and {len(self.labels) - LEGEND} more"] if len(self.labels) > LEGEND else []
+        width = max(1.9, size * min(1, self.aspect**0.5))
+        across = columns * width + beside
+        room = [0.7 + 0.1 * len(word) for word in (*words, *more)]
+        fitting = len(room) if sum(room) < across else max(1, int(across / max(room)))
+        legend = -(-len(room) // max(fitting, 1))
+        figure = _figure(across, rows * width / self.aspect + 0.5 + 0.3 * bool(self.title) + 0.26 * legend)
+        if self.title:
+            figure.suptitle(self.title, fontsize=15)
+        patch = _matplotlib("patches").Patch
+        handles = [patch(color=self.colours[k] / 255, label=word) for k, word in zip(self.labels, words, strict=False)]
+        handles += [patch(color="none", label=word) for word in more]
+        if handles:
+            fitting = min(fitting, len(handles))
+            figure.legend(handles=handles, loc="outside lower center", ncols=fitting, frameon=False, fontsize=12)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        return figure, axes
+
+
+def labels_figure(
+    image: np.ndarray,
+    panels: Mapping[str, np.ndarray | None],
+    *,
+    colours: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    opacity: float = 0.6,
+    size: float = 3.4,
+) -> Figure:
+    """Label maps of one image side by side, with a legend of the labels.
+
+    Parameters
+    ----------
+    image : array, [H, W, 3] or [H, W], uint8 or float 0–1
+    panels : mapping of title to labels [H, W] as for :func:`overlay`, or to None for the image itself
+    colours : array, [n, 3], uint8, default :func:`label_colours`
+    names : names of the labels, default their numbers
+    title : text above the figure
+    opacity : of the colours over the image
+    size : width of one panel, inches
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    maps = {heading: None if labels is None else _thin(labels)[0] for heading, labels in panels.items()}
+    (image,) = _thin(image)
+    sheet = _Sheet(image, [labels for labels in maps.values() if labels is not None], colours, names, title)
+    figure, axes = sheet.axes(1, len(maps), size)
+    for axis, (heading, labels) in zip(axes[0], maps.items(), strict=True):
+        picture = image if labels is None else overlay(image, labels, colours=sheet.colours, opacity=opacity)
+        axis.imshow(picture, cmap="gray")
+        axis.set_title(heading, fontsize=14)
+    return figure
+
+
+def iterations_figure(
+    image: np.ndarray,
+    steps: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    *,
+    marginal: str,
+    colours: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    opacity: float = 0.6,
+    size: float = 2.7,
+) -> Figure:
+    """Mean field as it goes on: the best labels above, the marginals of one label below.
+
+    Parameters
+    ----------
+    image : array, [H, W, 3] or [H, W], uint8 or float 0–1
+    steps : mapping of the number of iterations to labels [H, W] and marginals [H, W], 0–1
+    marginal : what the marginals are of, such as the label's name
+    colours, names, title, opacity, size : as for :func:`labels_figure`
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    maps = {n: _thin(*both) for n, both in steps.items()}
+    (image,) = _thin(image)
+    sheet = _Sheet(image, [labels for labels, _ in maps.values()], colours, names, title)
+    figure, axes = sheet.axes(2, len(maps), size, beside=1.1)
+    for (above, below), (n, (labels, marginals)) in zip(axes.T, maps.items(), strict=True):
+        above.imshow(overlay(image, labels, colours=sheet.colours, opacity=opacity))
+        belief = below.imshow(marginals, cmap="viridis", vmin=0, vmax=1)
+        above.set_title(("start (unary)", "1 iteration")[n] if n < 2 else f"{n} iterations", fontsize=14)
+    axes[0, 0].set_ylabel("best labels", fontsize=13)
+    axes[1, 0].set_ylabel(f"Q of {marginal}", fontsize=13)
+    bar = figure.colorbar(belief, ax=axes.ravel().tolist(), pad=0.01, aspect=16, shrink=0.46, anchor=(0, 0))
+    bar.ax.tick_params(labelsize=11)
+    return figure
+
+
+# ---- tracks ---------------------------------------------------------------------------------------------
 
 
 def _broken(frame: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

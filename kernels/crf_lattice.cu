@@ -31,26 +31,26 @@ constexpr int32_t NOBODY = 0x7fffffff;  // the vertex of a chunk that does not e
 
 // ---- points to simplices --------------------------------------------------------------------------------
 
-// These coordinates decide in which simplex a point lies, so all paths compute them alike: in float64, and each
-// product and sum rounded by itself.
-using fine = double;
-__device__ __forceinline__ fine times(fine a, fine b) { return __dmul_rn(a, b); }
-__device__ __forceinline__ fine plus(fine a, fine b) { return __dadd_rn(a, b); }
+// These coordinates decide in which simplex a point lies, so all paths compute them alike, and as pydensecrf does: in
+// the type of the features, each product and sum rounded by itself.
+__device__ __forceinline__ float times(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ float plus(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double times(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ double plus(double a, double b) { return __dadd_rn(a, b); }
 
 // The vertex of remainder 0 (in whole coordinates) and the ranks of one point, from its elevated coordinates.
-__device__ __forceinline__ void find_simplex(const fine (&e)[MOST + 1], int (&rem)[MOST + 1], int (&rank)[MOST + 1],
+__device__ __forceinline__ void find_simplex(const real (&e)[MOST + 1], int (&rem)[MOST + 1], int (&rank)[MOST + 1],
                                              int dims) {
-  const fine size = dims + 1, inverse = fine(1) / size;
+  const real size = dims + 1, inverse = real(1) / size;
   int sum = 0;
 #pragma unroll
   for (int j = 0; j <= MOST; ++j) {
     rank[j] = rem[j] = 0;
     if (j > dims) continue;
-    fine v = times(e[j], inverse);
-    v = v > -BOUND ? v : -BOUND;  // NaN, too
-    v = v < BOUND ? v : BOUND;
-    const fine up = ceil(v), down = floor(v);
-    const int nearest = (int)(times(up, size) - e[j] < e[j] - times(down, size) ? up : down);
+    real v = times(e[j], inverse);
+    v = v > real(-BOUND) ? v : real(-BOUND);  // NaN, too
+    v = v < real(BOUND) ? v : real(BOUND);
+    const int nearest = (int)rint(v);
     rem[j] = nearest * (dims + 1);
     sum += nearest;
   }
@@ -59,7 +59,7 @@ __device__ __forceinline__ void find_simplex(const fine (&e)[MOST + 1], int (&re
 #pragma unroll
     for (int j = i + 1; j <= MOST; ++j)
       if (j <= dims) {
-        const bool less = e[i] - rem[i] < e[j] - rem[j];
+        const bool less = e[i] - real(rem[i]) < e[j] - real(rem[j]);
         rank[i] += less;
         rank[j] += !less;
       }
@@ -78,36 +78,36 @@ extern "C" __global__ void __launch_bounds__(THREADS) crf_embed(
     real* __restrict__ weight,          // [total, dims + 1]: barycentric coordinates
     uint64_t* __restrict__ table,       // [capacity]: emptied
     int64_t total, int64_t points, int64_t capacity, int dims, double stretch) {
-  __shared__ fine scale[MOST];
-  __shared__ fine bary[THREADS][MOST + 2];
+  __shared__ real scale[MOST];
+  __shared__ real bary[THREADS][MOST + 2];
   __shared__ int32_t words[THREADS * (MOST + 1)];
   const int t = threadIdx.x;
   const int64_t first = (int64_t)blockIdx.x * THREADS, i = first + t;
-  if (t < dims) scale[t] = stretch / sqrt((double)((t + 1) * (t + 2)));
+  if (t < dims) scale[t] = (real)((double)(real)stretch / sqrt((double)((t + 1) * (t + 2))));
   for (int64_t slot = i; slot < capacity; slot += (int64_t)gridDim.x * THREADS) table[slot] = EMPTY;
   __syncthreads();
   if (i < total) {
     const int64_t image = (uint32_t)i / (uint32_t)points;
     const real* from = features + image * dims * points + (i - image * points);
-    fine e[MOST + 1] = {}, sum = 0;
+    real e[MOST + 1] = {}, sum = 0;
 #pragma unroll
     for (int j = MOST; j >= 1; --j) {
       if (j > dims) continue;
-      const fine x = times(from[(j - 1) * points], scale[j - 1]);
-      e[j] = plus(sum, -times(j, x));
+      const real x = times(from[(j - 1) * points], scale[j - 1]);
+      e[j] = plus(sum, -times(real(j), x));
       sum = plus(sum, x);
     }
     e[0] = sum;
     int rem[MOST + 1], rank[MOST + 1];
     find_simplex(e, rem, rank, dims);
-    const fine inverse = fine(1) / fine(dims + 1);
-    fine* b = bary[t];
+    const real inverse = real(1) / real(dims + 1);
+    real* b = bary[t];
     uint32_t ranks = 0;
     for (int r = 0; r <= dims + 1; ++r) b[r] = 0;
 #pragma unroll
     for (int j = 0; j <= MOST; ++j) {
       if (j > dims) continue;
-      const fine v = times(e[j] - rem[j], inverse);
+      const real v = times(e[j] - real(rem[j]), inverse);
       b[dims - rank[j]] += v;
       b[dims - rank[j] + 1] -= v;
       if (j < dims) {
@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) crf_embed(
         ranks |= (uint32_t)rank[j] << (4 * j);
       }
     }
-    b[0] += fine(1) + b[dims + 1];
+    b[0] += real(1) + b[dims + 1];
     words[t * (dims + 1) + dims] = (int32_t)ranks;
   }
   __syncthreads();

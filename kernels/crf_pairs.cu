@@ -583,7 +583,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) pairs(
 // ---- the gradient with respect to the features --------------------------------------------------------------
 
 constexpr int PART = 128 / (int)sizeof(real);  // channels of a launch
-constexpr int RESIDENT_VJP = sizeof(real) == 4 ? 2 : 1;
+constexpr int RESIDENT_VJP = sizeof(real) == 4 && DIM < 8 ? 2 : 1;
 constexpr int LINE = PART + WIDE;              // pitch: 16 rows that are read together lie in different banks
 
 // 16 x 16 threads, each 4 queries x 4 keys. The launches over parts of the channels add to the result in order.
@@ -598,8 +598,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_VJP) pairs_feature_
     real* result,                       // [images, axes, points]
     int64_t points, int64_t tiles, int axes, int pitch, int first_channel) {
   __shared__ __align__(16) real shared[4][TILE * LINE];  // values and gradients of queries, the same of keys
-  __shared__ __align__(16) real point[2][LINES * PITCH];
+  __shared__ __align__(16) real point[2][TILE * PITCH];
   const Near near = near_of(start, rank, tiles);
+  const real* own = features + near.tile * LINES * PITCH;
   const int thread = threadIdx.x, x = thread % 16, y = thread / 16;
   const int used = min(PART, pitch - first_channel);
   auto fetch = [&](int side, int64_t tile) {
@@ -612,8 +613,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_VJP) pairs_feature_
         *(wide*)&shared[2 * side + 1][row * LINE + c] = *(const wide*)&grads[from];
       }
     }
-    for (int at = thread * WIDE; at < LINES * PITCH; at += BLOCK * WIDE)
-      *(wide*)&point[side][at] = *(const wide*)&features[tile * LINES * PITCH + at];
+    const real* there = features + tile * LINES * PITCH;
+    for (int at = thread * WIDE; at < TILE * PITCH; at += BLOCK * WIDE) {
+      wide f = *(const wide*)&there[at];
+      const int line = TILE * PITCH + at % PITCH;
+#pragma unroll
+      for (int i = 0; i < WIDE; ++i)  // keys as differences from the middle of the queries' tile
+        f.v[i] -= (own[line + i] - there[line + i]) + (own[line + PITCH + i] - there[line + PITCH + i]);
+      *(wide*)&point[side][at] = f;
+    }
   };
   fetch(0, near.tile);
   real pull[4][DIM] = {};
@@ -643,14 +651,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT_VJP) pairs_feature_
           }
       }
     }
-    real shift[DIM];
-    load_shift(&point[0][TILE * PITCH], &point[1][TILE * PITCH], shift);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       real query[DIM];
       load_point(&point[0][(y + 16 * i) * PITCH], query);
-#pragma unroll
-      for (int d = 0; d < DIM; ++d) query[d] += shift[d];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         real key[DIM];

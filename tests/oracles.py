@@ -150,3 +150,92 @@ def vace(gt, pred):
         weight[list(presence[0]).index(i), list(presence[1]).index(j)] = n / len(union)
     stda = weight[scipy.optimize.linear_sum_assignment(weight, maximize=True)].sum()
     return {"STDA": stda, "FDA": fda, "num_non_empty_timesteps": len({f for s in (gt, pred) for f in s})}
+
+
+# ---- dense CRF ------------------------------------------------------------------------------------------
+
+
+def pairs(features):
+    """K [N, N] over all pairs of points with features [D, N]: exp(-|f_i - f_j|^2 / 2)."""
+    f = features.astype(np.float64)
+    return np.exp(-0.5 * ((f[:, :, None] - f[:, None]) ** 2).sum(0))
+
+
+def simplices(features, blurs=1):
+    """Corners [N, D + 1, D + 1] and barycentric coordinates [N, D + 1] of points in the permutohedral lattice.
+
+    All in the features' dtype: a point between two simplices falls into one of them by its rounding.
+    """
+    d, n = features.shape
+    real = features.dtype.type
+    spread = float(real((d + 1) * np.sqrt(1 / 6 + blurs / 2)))
+    e, total = np.zeros((d + 1, n), real), np.zeros(n, real)
+    for k in range(d, 0, -1):
+        x = features[k - 1] * real(spread / np.sqrt(k * (k + 1)))
+        e[k] = total - real(k) * x
+        total = total + x
+    e[0] = total
+    nearest = np.rint(e * real(1 / (d + 1)))
+    base, rank = nearest * (d + 1), np.tile(nearest.sum(0), (d + 1, 1))
+    for a in range(d + 1):
+        for b in range(a + 1, d + 1):
+            less = e[a] - base[a] < e[b] - base[b]
+            rank[a] += less
+            rank[b] += ~less
+    turn = (d + 1.0) * ((rank < 0) * 1 - (rank > d) * 1)
+    rank, base = (rank + turn).astype(int), base + turn.astype(real)
+    off = np.take_along_axis((e - base) * real(1 / (d + 1)), np.argsort(-rank, axis=0), 0)  # from the largest rank on
+    weight = np.vstack([1 + off[:1] - off[-1:], off[1:] - off[:-1]])
+    corner = np.array([base + np.where(rank <= d - r, r, r - (d + 1)) for r in range(d + 1)])
+    return corner.transpose(2, 0, 1).astype(int), weight.T
+
+
+def lattice(features, blurs=1, dilate=False):
+    """K [N, N] by the lattice: splat, blur along one axis after another, slice. Its vertices are in a dictionary."""
+    d, n = features.shape
+    corner, weight = simplices(features, blurs)
+    steps = np.ones((d + 1, d + 1), int) - (d + 1) * np.eye(d + 1, dtype=int)
+    number = {}
+    vertex = np.array([number.setdefault(tuple(key), len(number)) for key in corner.reshape(-1, d + 1).tolist()])
+    if dilate:
+        for key in list(number):
+            for step in (*steps, *-steps):
+                number.setdefault(tuple((step + key).tolist()), len(number))
+    keys = np.array(list(number))
+    splat = np.zeros((len(number) + 1, n))  # the last row stands for what is not there
+    np.add.at(splat, (vertex, np.repeat(np.arange(n), d + 1)), weight.ravel())
+    z = splat.copy()
+    for step in [*steps] * blurs:
+        low, high = ([number.get(tuple(key), -1) for key in (keys + s).tolist()] for s in (-step, step))
+        z[:-1] += 0.5 * (z[low] + z[high])
+    alpha = 1 / (1 + 2.0**-d)
+    if dilate:  # the Gaussian's integral, of points so dense that each vertex has as many
+        alpha = (2 * np.pi * (1 / 6 + blurs / 2)) ** (d / 2) * np.sqrt(d + 1) / 2.0 ** ((d + 1) * blurs)
+    return alpha * splat.T @ z
+
+
+def normalized(k, how):
+    """K, K D^-1, D^-1 K or D^-1/2 K D^-1/2, D being the diagonal matrix of K 1."""
+    left, right = {"none": (0, 0), "before": (0, -1), "after": (-1, 0), "symmetric": (-0.5, -0.5)}[how]
+    total = k.sum(1)
+    return total[:, None] ** left * k * total**right
+
+
+def compatibility(value, n_labels):
+    """Mu [L, L]: -w I of a number w, the diagonal matrix of a vector, the symmetric part of a matrix."""
+    value = np.asarray(value, np.float64)
+    return -value * np.eye(n_labels) if value.ndim == 0 else np.diag(value) if value.ndim == 1 else (value + value.T) / 2
+
+
+def softmax(x):
+    """Over the first axis."""
+    e = np.exp(x - x.max(0))
+    return e / e.sum(0)
+
+
+def mean_field(unary, terms, n_iter):
+    """Q [L, N] before each iteration and at the end; ``terms`` are pairs (K~ [N, N], mu [L, L])."""
+    found = [softmax(-unary)]
+    for _ in range(n_iter):
+        found.append(softmax(-unary - sum(mu @ found[-1] @ k.T for k, mu in terms)))
+    return found

@@ -18,6 +18,7 @@ from bench import (
     bench_assignment,
     bench_boxes,
     bench_conv,
+    bench_crf,
     bench_mot,
     bench_resize,
     mot_data,
@@ -29,7 +30,7 @@ from bench import (
 from bench.entry import NOT_INSTALLED, Entry, Errors, Results, Work, dense_errors, file_name, run
 from cv3gpu import mot
 
-BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes, bench_mot)
+BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes, bench_crf, bench_mot)
 VALUES = np.linspace(1.0, 2.0, 64)
 
 

@@ -17,7 +17,7 @@ import cv3gpu
 from cv3gpu import _files, _report, cli, demo, mot, viz
 from cv3gpu.errors import BackendUnavailableError, DataFormatError
 
-COMMANDS = ["demo", "doctor", "kernels list", "kernels compile", "mot eval", "mot compare"]
+COMMANDS = ["demo", "doctor", "kernels list", "kernels compile", "mot eval", "mot compare", "segment crf"]
 
 
 def invoke(*arguments):
@@ -36,7 +36,7 @@ def test_help_has_an_example(command):
 
 def test_only_commands_that_exist_are_listed():
     listed = invoke("--help").stdout.split("Commands:")[1].split("\n")
-    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels", "mot"]
+    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels", "mot", "segment"]
     assert "..." not in "".join(listed)
 
 
@@ -176,8 +176,15 @@ def test_demo(tmp_path, monkeypatch):
         "linear_sum_assignment",
         "mot.clear, mot.identity",
         "mot.evaluate_boxes",
+        "dense_crf, exact",
+        "dense_crf, lattice",
+        "dense_crf, lattice_fine",
+        "gaussian_filter, exact",
+        "gaussian_filter, lattice",
     }
     assert sorted(path.name for path in out.iterdir()) == [
+        "crf_iterations.png",
+        "crf_triptych.png",
         "dilated_convolution.png",
         "hota.png",
         "identities.png",

@@ -24,12 +24,12 @@ HEAVY = {"torch", "cupy", "numba", "matplotlib", "scipy", "click", "rich", "skim
 LAYERS = [
     {"errors", "kernels", "_check", "_table", "__version__"},
     {"_array"},
-    {"_kernel", "_njit", "_files"},
-    {"conv", "resize", "boxes", "assignment"},
-    {"mot"},
+    {"_kernel", "_njit", "_files", "_threads"},
+    {"conv", "resize", "boxes", "assignment", "crf"},
+    {"mot", "densecrf"},
     {"nn"},
     {"viz", "_report"},
-    {"demo", "doctor"},
+    {"demo", "doctor", "_segment"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from .._njit import compiled
 from .._threads import cores, each
-from . import _loops
+from . import _loops, lattice
 
 __all__ = ["Lattice", "Message", "from_rows", "to_rows", "update"]
 
@@ -34,7 +35,7 @@ def _ranges(n: int, least: int = _PIECE) -> list[tuple[int, int]]:
     """``n`` things in equal parts, one a core, cut where chunks end."""
     parts = max(1, min(cores(), n // least))
     edges = [min(n, -(-n * k // parts // _CHUNK) * _CHUNK) for k in range(parts)] + [n]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _images(batch: int, n: int) -> list[tuple[int, int, int]]:
@@ -85,7 +86,7 @@ def _numbered(keys: Array, hashes: Array, distinct: int) -> tuple[_Numbered, Arr
     size = 1 << max(4, (2 * distinct // parts).bit_length())
     while True:
         table = np.full(parts * size, -1, np.int64)
-        found = each(lambda part: find(keys, hashes, table, part, parts, first), [(k,) for k in range(parts)])  # noqa: B023
+        found = each(find, [(keys, hashes, table, part, parts, first) for part in range(parts)])
         if min(found) >= 0:
             break
         size *= 2
@@ -108,14 +109,9 @@ class Lattice:
     def __init__(self, features: Array, blurs: int = 1, dilate: bool = False) -> None:
         batch, d, n = features.shape
         self.features, self.blurs, self.entries = features, blurs, d + 1
-        spread = (d + 1) * math.sqrt(1 / 6 + blurs / 2)
-        real = features.dtype.type
-        self.scale = np.array([float(real(spread)) / math.sqrt((j + 1) * (j + 2)) for j in range(d)], features.dtype)
-        if blurs == 1 and not dilate:
-            self.alpha = 1 / (1 + 2.0**-d)
-        else:  # what makes the sum over a dense cloud of points the integral of the Gaussian
-            cell = (d + 1) ** (d - 0.5) / spread**d
-            self.alpha = (2 * math.pi) ** (d / 2) / (cell * 2.0 ** ((d + 1) * blurs))
+        stretch, self.alpha = lattice.constants(d, blurs, dilate)
+        stretch = float(features.dtype.type(stretch))
+        self.scale = np.array([stretch / math.sqrt((j + 1) * (j + 2)) for j in range(d)], features.dtype)
         points = batch * n
         keys, hashes = np.empty((points, d + 2), np.int32), np.empty(points, np.int64)
         self.bary = np.empty((points, d + 1), features.dtype)
@@ -144,8 +140,14 @@ class Lattice:
             each(lambda low, high: run(found.keys, found.hashes, low, high, *more), _ranges(len(found.keys)))
             return more
 
-        vertices, corner = _numbered(*expanded(_loops._corner_keys, simplices, d1), 2 * count)
-        self.corner = corner.reshape(count, d1)
+        keys, hashes = expanded(_loops._corner_keys, simplices, d1)
+        images, d, points = self.features.shape
+        origin = lattice.padding(images, d, points, self.blurs) if not dilate else keys[:0]
+        if len(origin):
+            keys = np.concatenate([keys, origin])
+            hashes = np.concatenate([hashes, (origin * _loops.HASH[:d1]).sum(1)])
+        vertices, corner = _numbered(keys, hashes, 2 * count)
+        self.corner = corner[: count * d1].reshape(count, d1)
         if dilate:
             ring = expanded(_loops._ring_keys, vertices, 2 * d1)
             both = [np.concatenate(pair) for pair in zip(vertices[:2], ring, strict=True)]
@@ -170,15 +172,15 @@ class Lattice:
         cursor = np.empty(m, np.int64)
         transpose = compiled(_loops._transpose)
         self.bands = self._bands()
-        each(lambda low, high: transpose(self.vertex, self.start, cursor, low, high, d1, self.entry, self.point), self.bands)
+        given = self.vertex, self.start, cursor
+        each(lambda low, high: transpose(*given, low, high, d1, self.entry, self.point), self.bands)
 
     def _bands(self) -> list[tuple[int, int]]:
         """The vertices in parts of equal work."""
         parts = 2 * cores() if self.number.shape[0] >= _PIECE else 1
         work = self.start + np.arange(self.start.shape[0])
-        edges = np.searchsorted(work, np.linspace(0, work[-1], parts + 1)[1:-1])
-        edges = [0, *edges.tolist(), self.n_vertices]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        edges = np.searchsorted(work, np.linspace(0, work[-1], parts + 1)[1:-1]).tolist()
+        return list(itertools.pairwise([0, *edges, self.n_vertices]))
 
     def _splat_weights(self, scale: Array | None) -> Array:
         """The barycentric coordinates times the points' scale, vertex after vertex."""
@@ -225,7 +227,7 @@ class Lattice:
         sums, blur = compiled(*_loops.SUMS), compiled(_loops._blur)
         each(lambda low, high: sums(values, self.start, self.point, weight, low, high, now), self.bands)
         for axis in axes:
-            each(lambda low, high: blur(now, self.neighbor, axis, low, high, after), _ranges(self.n_vertices))  # noqa: B023
+            each(blur, [(now, self.neighbor, axis, *part, after) for part in _ranges(self.n_vertices)])
             now, after = after, now
         return z
 
@@ -283,8 +285,9 @@ def update(
 
     def part(first: int, last: int) -> None:
         x, power, whole = np.empty((3, _CHUNK, width), real)
+        flat_power, flat_whole = power.reshape(-1), whole.reshape(-1)
         run(unary, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1), power,
-            power.reshape(-1), power.reshape(-1).view(bits), whole.reshape(-1), whole.reshape(-1).view(bits))  # fmt: skip
+            flat_power, flat_power.view(bits), flat_whole, flat_whole.view(bits))  # fmt: skip
 
     each(part, _ranges(points))
     return out

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import _array
 from .._kernel import MAX_GRID_YZ, blocks, kernel
+from . import lattice
 
 __all__ = ["Lattice", "Message", "from_rows", "to_rows", "update"]
 
@@ -92,12 +93,7 @@ class Lattice:
     def __init__(self, features: Any, blurs: int = 1, dilate: bool = False) -> None:
         images, d, points = (int(n) for n in features.shape)
         self.entries, self.blurs = d + 1, blurs
-        self.stretch = (d + 1) * math.sqrt(1 / 6 + blurs / 2)
-        if blurs == 1 and not dilate:
-            self.alpha = 1 / (1 + 2.0**-d)
-        else:  # what makes the sum over a dense cloud of points the integral of the Gaussian
-            cell = (d + 1) ** (d - 0.5) / self.stretch**d
-            self.alpha = (2 * math.pi) ** (d / 2) / (cell * 2.0 ** ((d + 1) * blurs))
+        self.stretch, self.alpha = lattice.constants(d, blurs, dilate)
         self._real = _array.dtype_name(features)
         self._shape = images, d, points
         self._like = _array.empty(features, (0,))
@@ -164,7 +160,11 @@ class Lattice:
                   vertices, corners, points, d)  # fmt: skip
         self.n_vertices = self._covered
         if dilate:
-            vertices, table, size = self._dilated(vertices)
+            vertices, table, size = self._extended(vertices, 1 + 2 * entries)
+        elif len(origin := lattice.padding(*self._shape, self.blurs)):
+            both = self._ints(self._covered + len(origin), entries)
+            both[: self._covered], both[self._covered :] = vertices, _array.from_host(origin, both)
+            vertices, table, size = self._extended(both, 1)
         self._sources = chunks * entries
         self._start, self._source = self._ints(self._covered + 1), self._ints(self._sources)
         self._share = _array.empty(self._like, (self._sources,))
@@ -176,10 +176,10 @@ class Lattice:
                   _HASH_MASK, d)  # fmt: skip
         self._neighbors = [neighbors[axis] for axis in range(entries)]
 
-    def _dilated(self, vertices: Any) -> tuple[Any, Any, int]:
-        """The vertices and all their neighbours, with their table and its size."""
-        d, covered = self._shape[1], self._covered
-        candidates = covered * (1 + 2 * self.entries)
+    def _extended(self, vertices: Any, times: int) -> tuple[Any, Any, int]:
+        """Vertices, and with ``times`` all their neighbours, each once, with their table and its size."""
+        d, covered = self._shape[1], len(vertices)
+        candidates = covered * times
         self._check_ids(candidates, "vertices and their neighbours")
         size = _capacity(candidates)
         table, slot = self._ints(size, dtype="int64"), self._ints(candidates)

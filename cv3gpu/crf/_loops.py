@@ -6,9 +6,8 @@ time: a row of the result then goes through memory less often, and LLVM makes ve
 
 from __future__ import annotations
 
-from typing import Any
-
 import math
+from typing import Any
 
 import numpy as np
 
@@ -356,7 +355,7 @@ def _gather(z: Array, vertex: Array, weight: Array, entries: int, first: int, la
 
 
 def _blur(z: Array, neighbor: Array, axis: int, low: int, high: int, out: Array) -> None:
-    """One axis: ``out[v] = z[v] + (z[n1] + z[n2]) / 2``; the last row of z is zero and stands for all that are missing."""
+    """One axis: ``out[v] = z[v] + (z[n1] + z[n2]) / 2``; the last row of z is zero, for neighbours that are missing."""
     half = z.dtype.type(0.5)
     for v in range(low, high):
         n1, n2 = neighbor[axis, 0, v], neighbor[axis, 1, v]
@@ -375,7 +374,8 @@ def _dot(x: Array, i: int, y: Array, j: int) -> float:
 
 
 def _feature_vjp(z: Array, z_t: Array, values: Array, grad: Array, vertex: Array, number: Array, simplices: Array,
-                 scale: Array, alpha: float, image: int, first: int, last: int, out: Array, w: Array) -> None:  # fmt: skip
+                 scale: Array, alpha: float, image: int, first: int, last: int, out: Array,
+                 w: Array) -> None:  # fmt: skip
     """Gradients by way of the barycentric coordinates. ``w`` [2 (d + 1)]: of those, and of the elevated ones."""
     d, n = out.shape[1], out.shape[2]
     for i in range(first, last):
@@ -402,8 +402,8 @@ def _feature_vjp(z: Array, z_t: Array, values: Array, grad: Array, vertex: Array
 # is below counts as that), the digits of the mantissa; then the polynomial's coefficients from the highest, 7 and 1.
 _EXP = {
     "float32": (math.log2(math.e), 1.5 * 2.0**23, 0.693359375, -2.12194440e-4, -80.0, 23, 8),
-    "float64": (math.log2(math.e), 1.5 * 2.0**52, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -690.0, 52, 15),
-}  # fmt: skip
+    "float64": (math.log2(math.e), 1.5 * 2.0**52, 6.93147180369123816e-01, 1.90821492927058770e-10, -690.0, 52, 15),
+}
 
 
 def exp_table(dtype: str) -> Array:
@@ -477,8 +477,8 @@ def _subtract_message(z: Array, index: Array, weight: Array, entries: int, mu: A
         for t in range(m):
             for c in range(n):
                 factor = y[t, c]
-                for l in range(n):
-                    x[t, l] -= mu[c, l] * factor
+                for k in range(n):
+                    x[t, k] -= mu[c, k] * factor
 
 
 def _softmax(x: Array, x_flat: Array, m: int, labels: int, table: Array, whole: Array, whole_bits: Array, power: Array,

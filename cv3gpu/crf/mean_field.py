@@ -1,8 +1,8 @@
 """Mean-field inference in a fully connected CRF with Gaussian edges, its objective, and its gradients.
 
 The model (Kraehenbuehl and Koltun 2011): labels x of N points have the energy
-``E(x) = sum_i U_i(x_i) + 1/2 sum_m sum_ij mu_m(x_i, x_j) k~_m(i, j)``, each k~ a Gaussian kernel with one of pydensecrf's
-normalisations. Mean field starts at ``Q = softmax(-U)`` and repeats ``Q <- softmax(-U - sum_m mu_m K~_m Q)``.
+``E(x) = sum_i U_i(x_i) + 1/2 sum_m sum_ij mu_m(x_i, x_j) k~_m(i, j)``, each k~ a Gaussian kernel with one of
+pydensecrf's normalisations. Mean field starts at ``Q = softmax(-U)`` and repeats ``Q <- softmax(-U - sum_m mu_m K~_m Q)``.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class MeanField:
 
     def _per_image(self, rows: Any) -> Any:
         wide = _array.astype(rows, "float64")
-        return wide.reshape(self.shape[0], -1).sum(1)
+        return wide.reshape(self.shape[0], self.shape[2] * int(rows.shape[1])).sum(1)
 
 
 def _padded(mu: Any, n: int) -> Any:
@@ -178,7 +178,7 @@ def _padded(mu: Any, n: int) -> Any:
 
 
 def _times(rows: Any, mu: Any) -> Any:
-    """mu times each row."""
+    """Each row times mu."""
     return rows * mu[None] if mu.ndim == 1 else rows @ mu.T
 
 

@@ -118,8 +118,9 @@ def _numbers(op: str, argument: str, value: Any, count: int, what: str) -> tuple
 def _entries(op: str, argument: str, value: Any) -> Any:
     """A compatibility as an array; its shape is not checked."""
     if _array.family(value) is None:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.generic | Sequence) or isinstance(value, str):
-            _check.fail(op, argument, "be a number, a vector [L] or a matrix [L, L]", _check.kind(value), error=TypeError)
+        if isinstance(value, bool | str) or not isinstance(value, int | float | np.generic | Sequence):
+            rule = "be a number, a vector [L] or a matrix [L, L]"
+            _check.fail(op, argument, rule, _check.kind(value), error=TypeError)
         try:
             value = np.asarray(value, np.float64)
         except (TypeError, ValueError):
@@ -130,7 +131,7 @@ def _entries(op: str, argument: str, value: Any) -> Any:
 
 
 def _compatibility(op: str, argument: str, value: Any, labels: int, like: Any) -> Any:
-    """mu as [L] or [L, L] of the dtype, library and device of ``like``."""
+    """The compatibility mu as [L] or [L, L] of the dtype, library and device of ``like``."""
     value = _entries(op, argument, value)
     if tuple(value.shape) not in ((), (labels,), (labels, labels)):
         rule = f"be a number, or have shape [{labels}] or [{labels}, {labels}] to match unary"
@@ -160,7 +161,7 @@ class _Terms(NamedTuple):
 
 
 def _positions(size: _Image, theta: tuple[float, float], like: Any) -> list[Any]:
-    """x / theta_x and y / theta_y of the pixels, [N] each."""
+    """The x / theta_x and y / theta_y of the pixels, [N] each."""
     real = _array.dtype_name(like)
     x = np.arange(size.width, dtype=real) / np.dtype(real).type(theta[0])
     y = np.arange(size.height, dtype=real) / np.dtype(real).type(theta[1])
@@ -192,8 +193,10 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
     pair = "a pair (x, y)"
     gamma = _numbers(op, "theta_gamma", parameters["theta_gamma"], 2, pair)
     alpha = _numbers(op, "theta_alpha", parameters["theta_alpha"], 2, pair)
-    per_channel = f"one for each of the {size.channels} channels"
-    beta = _numbers(op, "theta_beta", parameters["theta_beta"], size.channels or 1, per_channel)
+    beta: tuple[float, ...] = ()
+    if image is not None:
+        per_channel = f"one for each of the {size.channels} channels"
+        beta = _numbers(op, "theta_beta", parameters["theta_beta"], size.channels, per_channel)
     compat = [
         _compatibility(op, name, parameters[name], size.labels, like) for name in ("compat_smooth", "compat_bilateral")
     ]
@@ -211,7 +214,8 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
         kernels = [kernel(GridGaussian(like, (size.batch, size.height, size.width), (gamma[0], gamma[1])))]
     widths: list[tuple[float, ...]] = [gamma]
     if image is not None:
-        features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, "float64" if method == "exact" else real))
+        wide = "float64" if method == "exact" else real
+        features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, wide))
         widths.append((*alpha, *beta))
         if method == "exact":
             kernels.append(kernel(AllPairs(features[1], dtype=real)))
@@ -267,8 +271,8 @@ def dense_crf(
 
     ``Q = softmax(-U)``, then n_iter times ``Q <- softmax(-U - sum_m mu_m K~_m Q)`` with two kernels, smoothness
     ``exp(-dx^2 / 2 theta_gamma_x^2 - dy^2 / 2 theta_gamma_y^2)`` and, where there is an image, appearance
-    ``exp(-dx^2 / 2 theta_alpha_x^2 - dy^2 / 2 theta_alpha_y^2 - sum_c dI_c^2 / 2 theta_beta_c^2)``, over all pairs of pixels, a
-    pixel with itself included.
+    ``exp(-dx^2 / 2 theta_alpha_x^2 - dy^2 / 2 theta_alpha_y^2 - sum_c dI_c^2 / 2 theta_beta_c^2)``, over all pairs of
+    pixels, a pixel with itself included.
 
     Parameters
     ----------
@@ -301,9 +305,10 @@ def dense_crf(
     Returns
     -------
     array, [..., L, H, W]
-        Q, the marginals; of unary's dtype. With ``return_info`` also a :class:`DenseCRFInfo`: ``divergence`` [..., n_iter + 1],
-        the objective of mean field (KL divergence from the CRF less log Z) before each iteration and at the end,
-        ``energy`` [..., n_iter + 1] of the most likely labels, ``change`` [n_iter], the largest change of Q; NumPy, float64.
+        Q, the marginals; of unary's dtype. With ``return_info`` also a :class:`DenseCRFInfo` of NumPy arrays, float64:
+        ``divergence`` [..., n_iter + 1], the objective of mean field (KL divergence from the CRF less log Z) before each
+        iteration and at the end, ``energy`` [..., n_iter + 1] of the most likely labels, ``change`` [n_iter], the
+        largest change of Q.
 
     Raises
     ------
@@ -314,9 +319,9 @@ def dense_crf(
 
     Notes
     -----
-    A batch is one problem, not a loop. Cost of an iteration: the lattice 2 (d + 1) multiply-adds a pixel and label to it
-    and back, d = 2 and 5, and d + 1 axes of blur over its vertices, 0.01 to 2 a pixel; exact about N^2 / 2 pairs or
-    less, as tiles of pixels too far apart to matter are left out (by a bound, see :class:`cv3gpu.crf.pairs.AllPairs`).
+    A batch is one problem, not a loop. Cost of an iteration: on a lattice 2 (d + 1) multiply-adds for a pixel and label,
+    d = 2 and 5, and d + 1 axes of blur over its vertices, 0.01 to 2 a pixel; exact a tenth to a half of N^2 pairs, as
+    tiles of pixels too far apart to matter are left out (by a bound, see :class:`cv3gpu.crf.pairs.AllPairs`).
     Every result has the same bits from run to run. The iterations are those of pydensecrf, all pixels at once: they
     need not converge, and the objective may rise. The gradient is :func:`dense_crf_vjp`.
 
@@ -325,8 +330,9 @@ def dense_crf(
 
     References
     ----------
-    P. Kraehenbuehl, V. Koltun, Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011, eq. 3 and
-    algorithm 1. A. Adams, J. Baek, M. A. Davis, Fast high-dimensional filtering using the permutohedral lattice, 2010.
+    P. Kraehenbuehl, V. Koltun, Efficient inference in fully connected CRFs with Gaussian edge potentials, 2011, eq. 3
+    and algorithm 1. A. Adams, J. Baek, M. A. Davis, Fast high-dimensional filtering using the permutohedral lattice,
+    2010.
 
     Examples
     --------
@@ -345,23 +351,24 @@ def dense_crf(
     op = "dense_crf"
     n_iter = _check.integer(op, "n_iter", n_iter, 0)
     _check.flag(op, "return_info", return_info)
-    parameters = dict(zip(PARAMETERS, (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral), strict=True))
+    values = (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral)
+    parameters = dict(zip(PARAMETERS, values, strict=True))
     size, _, field = _field(op, unary, image, parameters, method, normalization)
-    told: list[tuple[Any, Any]] = []
-    change: list[Any] = []
+    if not return_info:
+        for _ in range(n_iter):
+            field.step()
+        return _returned(field.q, unary)
+    told, change = [(field.divergence(), field.energy())], []
     for _ in range(n_iter):
-        if return_info:
-            told.append((field.divergence(), field.energy()))
         before = field.rows
         field.step()
-        if return_info:
-            change.append(abs(field.rows - before).max() if size.batch * size.pixels else field.unary.sum())
-    q = _returned(field.q, unary)
-    if not return_info:
-        return q
-    told.append((field.divergence(), field.energy()))
-    columns = [np.stack([_array.to_host(x) for x in column], -1).reshape(*size.lead, -1) for column in zip(*told, strict=True)]
-    return q, DenseCRFInfo(*columns, np.array([float(x) for x in change]))
+        change.append(float(abs(field.rows - before).max()) if size.batch * size.pixels else 0.0)
+        told.append((field.divergence(), field.energy()))
+    divergence, energy = (
+        np.stack([_array.to_host(x) for x in column], -1).reshape(*size.lead, n_iter + 1)
+        for column in zip(*told, strict=True)
+    )
+    return _returned(field.q, unary), DenseCRFInfo(divergence, energy, np.array(change))
 
 
 @array_op("grad", "unary", "image")
@@ -395,8 +402,8 @@ def dense_crf_vjp(
     Returns
     -------
     DenseCRFGradients
-        With the fields unary, image, theta_gamma, compat_smooth, theta_alpha, theta_beta and compat_bilateral, each of its
-        argument's shape; None where not wanted, and for an image of integers. Of a number that stands for several
+        With the fields unary, image, theta_gamma, compat_smooth, theta_alpha, theta_beta and compat_bilateral, each of
+        its argument's shape; None where not wanted, and for an image of integers. Of a number that stands for several
         widths, their sum. Of a matrix, per entry of mu, not through the symmetrisation.
 
     Raises
@@ -564,8 +571,8 @@ def gaussian_filter(
 
     Notes
     -----
-    Not normalised, ``"lattice"`` is off by a factor of about a half, as in pydensecrf; ``"lattice_fine"`` is right where
-    points are dense. The same bits from run to run. The gradient is :func:`gaussian_filter_vjp`.
+    Not normalised, ``"lattice"`` is off by a factor of about a half, as in pydensecrf; ``"lattice_fine"`` is right
+    where points are dense. The same bits from run to run. The gradient is :func:`gaussian_filter_vjp`.
 
     References
     ----------

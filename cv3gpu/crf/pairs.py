@@ -41,8 +41,8 @@ class AllPairs:
     tolerance : float, optional
         How much weight may be left out for a point: 1e-6 for float32, 1e-14 for float64 unless given; 0 keeps all.
     dtype : {"float32", "float64"}, optional
-        Of the values, and what is computed in; the features' unless given. Features of float64 with values of float32 keep
-        the digits of a difference of large features: a colour of 255 over a width of 3 is off by 4e-6 in float32.
+        Of the values, and what is computed in; the features' unless given. Features of float64 with values of float32
+        keep the digits of a difference of large features: a colour of 255 over a width of 3 is off by 4e-6 in float32.
 
     Notes
     -----

@@ -1,17 +1,21 @@
-"""Layers with the names, arguments and parameters of torch's own, computed by the operators of cv3gpu."""
+"""Layers computed by the operators of cv3gpu: with the names and arguments of torch's own, and some that it lacks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .. import _check
 from ..conv import conv2d
+from ..crf import dense_crf
+from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
 from ..resize import interpolate, output_size
 
-__all__ = ["Conv2d", "Upsample"]
+__all__ = ["Conv2d", "DenseCRF", "Upsample"]
 
 
 class Conv2d(torch.nn.Conv2d):
@@ -65,3 +69,179 @@ class Upsample(torch.nn.Upsample):
             h, w = input.shape[-2:]
             size, scale_factor = output_size("interpolate", h, w, None, scale_factor), None
         return interpolate(input, size, scale_factor, self.mode, self.align_corners)
+
+
+class DenseCRF(torch.nn.Module):
+    r"""A fully connected CRF with Gaussian edges as a recurrent network, computed by :func:`cv3gpu.dense_crf`.
+
+    ``Q = softmax(logits)``, then n_iter times ``Q <- softmax(logits - sum_m mu_m K~_m Q)`` with a kernel of distance
+    and one of distance and colour: the last layer of a segmentation network, trained with it. The log-probabilities
+    that it returns serve as logits: for `torch.nn.CrossEntropyLoss`, and for argmax.
+
+    Parameters
+    ----------
+    num_classes : int
+        L, 1 to 1024.
+    theta_gamma, theta_alpha : number or pair (x, y), pixels
+        Widths of the smoothness kernel, and of the appearance kernel in the image, at the start.
+    theta_beta : number or one for each channel, units of the image
+        The appearance kernel's widths in colour at the start. The default suits images from 0 to 255: give the
+        network's input as it was before it was normalised, or widths in its units.
+    compat_smooth, compat_bilateral : number, or array of the shape that ``compatibility`` has
+        Compatibilities of the kernels at the start; a number w is Potts' model, mu = -w I.
+    compatibility : {"potts", "diagonal", "matrix"}
+        What is learned of each mu: w, its diagonal [L], or all of it [L, L], which is taken as (M + M^T) / 2.
+    learn : sequence of str
+        What is learned: ``"compat"``, ``"theta"``, or names of single arguments, such as ``"theta_beta"``.
+    n_iter : int
+        Iterations. Five are usual in training and ten in use; the attribute may be changed in between.
+    method, normalization : str
+        As for :func:`cv3gpu.dense_crf`.
+    output : {"log_probabilities", "probabilities"}
+        What is returned: log Q, or Q.
+    device, dtype
+        Of the parameters.
+
+    Notes
+    -----
+    The ``state_dict`` holds ``compat_smooth``, ``compat_bilateral``, and the logarithms of the widths,
+    ``log_theta_gamma``, ``log_theta_alpha`` and ``log_theta_beta``: so widths stay positive whatever a step does. What
+    is not learned is there, too, with ``requires_grad=False``. The widths' gradients about double the cost of a
+    backward.
+
+    16-bit logits and images are computed in float32, and so is the result. In log Q a probability counts as 1e-30 at
+    least, and has no gradient below that. On a GPU the parameters are read back by the host in every forward.
+
+    References
+    ----------
+    S. Zheng et al., Conditional random fields as recurrent neural networks, ICCV 2015, algorithm 1. P. Kraehenbuehl,
+    V. Koltun, Parameter learning and convergent inference for dense random fields, ICML 2013.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> image = torch.zeros(1, 3, 4, 6)
+    >>> image[..., 3:] = 200                                    # two areas
+    >>> logits = torch.zeros(1, 2, 4, 6)
+    >>> logits[0, 0, 0, 0] = logits[0, 1, 0, 5] = 2.0           # a hint in each
+    >>> crf = cv3gpu.nn.DenseCRF(2, compat_smooth=1.0)
+    >>> crf(logits, image).argmax(1)
+    tensor([[[0, 0, 0, 1, 1, 1],
+             [0, 0, 0, 1, 1, 1],
+             [0, 0, 0, 1, 1, 1],
+             [0, 0, 0, 1, 1, 1]]])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        theta_gamma: Any = 3.0,
+        theta_alpha: Any = 80.0,
+        theta_beta: Any = 13.0,
+        compat_smooth: Any = 3.0,
+        compat_bilateral: Any = 10.0,
+        compatibility: str = "potts",
+        learn: Sequence[str] = ("compat",),
+        n_iter: int = 5,
+        method: str = "lattice",
+        normalization: str = "symmetric",
+        output: str = "log_probabilities",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        op = "DenseCRF"
+        self.num_classes = _check.integer(op, "num_classes", num_classes, 1, 1024)
+        self.compatibility = _check.choice(op, "compatibility", compatibility, ("potts", "diagonal", "matrix"))
+        self.learn = (learn,) if isinstance(learn, str) else tuple(learn)
+        for word in self.learn:
+            _check.choice(op, "learn", word, ("compat", "theta", *PARAMETERS))
+        self.n_iter = _check.integer(op, "n_iter", n_iter, 0)
+        self.method = _check.choice(op, "method", method, METHODS)
+        self.normalization = _check.choice(op, "normalization", normalization, NORMALIZATIONS)
+        self.output = _check.choice(op, "output", output, ("log_probabilities", "probabilities"))
+
+        def parameter(name: str, value: Tensor) -> torch.nn.Parameter:
+            learned = any(name.startswith(word) for word in self.learn)
+            return torch.nn.Parameter(value.to(device, dtype or torch.get_default_dtype()), requires_grad=learned)
+
+        shape = (self.num_classes,) * ("potts", "diagonal", "matrix").index(compatibility)
+        self.compat_smooth = parameter("compat_smooth", _compatibility("compat_smooth", compat_smooth, shape))
+        self.compat_bilateral = parameter(
+            "compat_bilateral", _compatibility("compat_bilateral", compat_bilateral, shape)
+        )
+        pair = "a positive number or a pair (x, y)"
+        self.log_theta_gamma = parameter("theta_gamma", _widths("theta_gamma", theta_gamma, 2, pair).log())
+        self.log_theta_alpha = parameter("theta_alpha", _widths("theta_alpha", theta_alpha, 2, pair).log())
+        channels = "a positive number or one for each channel"
+        self.log_theta_beta = parameter("theta_beta", _widths("theta_beta", theta_beta, None, channels).log())
+
+    def forward(self, logits: Tensor, image: Tensor | None = None) -> Tensor:
+        """Infers from ``logits`` [..., L, H, W], and an ``image`` [..., C, H, W] of integers or floats or None.
+
+        Returns log Q or Q, [..., L, H, W], float32 or, for logits in float64, float64.
+        """
+        op = "DenseCRF"
+        if logits.ndim < 3:
+            _check.fail(op, "logits", f"have shape [..., {self.num_classes}, H, W]", tuple(logits.shape))
+        *lead, _, h, w = logits.shape
+        _check.shape(op, "logits", logits, [*lead, self.num_classes, h, w])
+        if image is not None:
+            advice = "it must have the logits' size, and channels first; resize one of them"
+            _check.shape(op, "image", image, [*lead, "C", h, w], advice)
+            image = _at_least_float32(image).movedim(-3, -1)
+        compat = (_at_least_float32(x) for x in (self.compat_smooth, self.compat_bilateral))
+        smooth, bilateral = (0.5 * (m + m.mT) if m.ndim == 2 else m for m in compat)
+        q = dense_crf(
+            -_at_least_float32(logits),  # as good as -log p: softmax forgets what is added to all labels
+            image,
+            theta_gamma=_at_least_float32(self.log_theta_gamma).exp(),
+            compat_smooth=smooth,
+            theta_alpha=_at_least_float32(self.log_theta_alpha).exp(),
+            theta_beta=1.0 if image is None else _at_least_float32(self.log_theta_beta).exp(),
+            compat_bilateral=bilateral,
+            n_iter=self.n_iter,
+            method=self.method,
+            normalization=self.normalization,
+        )
+        return q if self.output == "probabilities" else q.clamp_min(1e-30).log()
+
+    def extra_repr(self) -> str:
+        """The arguments that have no parameter."""
+        names = ("compatibility", "learn", "n_iter", "method", "normalization", "output")
+        return ", ".join([str(self.num_classes), *(f"{name}={getattr(self, name)!r}" for name in names)])
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _values(argument: str, value: Any, requirement: str) -> Tensor:
+    """A copy of what an argument holds, float64."""
+    try:
+        found = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        _check.fail("DenseCRF", argument, f"be {requirement}", repr(value), error=TypeError)
+    if not found.isfinite().all():
+        _check.fail("DenseCRF", argument, "be finite", repr(value))
+    return found
+
+
+def _widths(argument: str, value: Any, count: int | None, requirement: str) -> Tensor:
+    found = _values(argument, value, requirement)
+    if found.ndim > 1 or (found.ndim and count not in (None, len(found))) or not (found > 0).all():
+        _check.fail("DenseCRF", argument, f"be {requirement}", repr(value))
+    return found
+
+
+def _compatibility(argument: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """w, the diagonal of mu, or mu, by its shape: of Potts' model where a number is given."""
+    requirement = f"be a number{f' or have shape {list(shape)}' if shape else ''}"
+    found = _values(argument, value, requirement.removeprefix("be "))
+    if found.ndim == 0 and shape:
+        ones = found.new_ones(shape[:1])
+        return -found * (ones if len(shape) == 1 else ones.diag())
+    if tuple(found.shape) != shape:
+        _check.fail("DenseCRF", argument, requirement, tuple(found.shape))
+    return found

@@ -2,14 +2,13 @@
 
 Each operator has kernels for CPU and CUDA (both call the plain operator, which asks the tensor where it
 lives), a fake for tracing (shape, dtype and strides of the eager result), a backward made of registered
-operators (of linear operators derivatives of any order exist; of `box_iou` the first; of
+operators (of linear operators derivatives of any order exist; of `box_iou` and the dense CRF the first; of
 `linear_sum_assignment` none), and rules for autocast and ``torch.vmap``. `OPERATORS` holds the functions to
 which a public operator hands over when it is called with torch tensors.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,56 +17,35 @@ from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
 from .._array import memory_format
+from . import crf_ops
+from ._registration import batch_vmap, define, in_front, nothing_setup, register
 
 __all__ = ["OPERATORS"]
 
-_LIBRARY = torch.library.Library("cv3gpu", "DEF")
-_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # the layout follows the input's
 _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, SymInt groups=1"
 _SAMPLING = 'float[2]? scale_factor=None, str mode="nearest", bool? align_corners=None, bool antialias=False'
 _OVERLAP = 'str format="xyxy", str kind="iou"'
 
-
-def _by_position(operator: Any) -> Callable[..., Any]:
-    """The plain operator, which takes its keywords, too, in the order of the schema."""
-    parameters = inspect.signature(operator).parameters.values()
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    first = len(parameters) - len(names)
-
-    def plain(*args: Any) -> Any:
-        return operator.plain(*args[:first], **dict(zip(names, args[first:], strict=False)))
-
-    return plain if names else operator.plain
-
-
-def _define(name: str, signature: str, operator: Any, results: str = "Tensor") -> Any:
-    kernel = _by_position(operator)
-    _LIBRARY.define(f"{name}({signature}) -> {results}", tags=_TAGS)
-    for device in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, kernel, device)
-    return getattr(torch.ops.cv3gpu, name).default
-
-
-_CONV2D = _define("conv2d", f"Tensor x, Tensor weight, Tensor? bias=None, {_GEOMETRY}", conv.conv2d)
-_CONV2D_ADJOINT_INPUT = _define(
+_CONV2D = define("conv2d", f"Tensor x, Tensor weight, Tensor? bias=None, {_GEOMETRY}", conv.conv2d)
+_CONV2D_ADJOINT_INPUT = define(
     "conv2d_adjoint_input",
     f"Tensor grad, Tensor weight, SymInt[2] input_size, {_GEOMETRY}",
     conv.conv2d_adjoint_input,
 )
-_CONV2D_ADJOINT_WEIGHT = _define(
+_CONV2D_ADJOINT_WEIGHT = define(
     "conv2d_adjoint_weight",
     f"Tensor grad, Tensor x, SymInt[2] kernel_size, {_GEOMETRY}",
     conv.conv2d_adjoint_weight,
 )
-_INTERPOLATE = _define("interpolate", f"Tensor x, SymInt[2]? size=None, {_SAMPLING}", resize.interpolate)
-_INTERPOLATE_ADJOINT = _define(
+_INTERPOLATE = define("interpolate", f"Tensor x, SymInt[2]? size=None, {_SAMPLING}", resize.interpolate)
+_INTERPOLATE_ADJOINT = define(
     "interpolate_adjoint", f"Tensor grad, SymInt[2] input_size, {_SAMPLING}", resize.interpolate_adjoint
 )
-_BOX_IOU = _define("box_iou", f"Tensor a, Tensor b, {_OVERLAP}", boxes.box_iou)
-_BOX_IOU_VJP = _define(
+_BOX_IOU = define("box_iou", f"Tensor a, Tensor b, {_OVERLAP}", boxes.box_iou)
+_BOX_IOU_VJP = define(
     "box_iou_vjp", f"Tensor grad, Tensor a, Tensor b, {_OVERLAP}", boxes.box_iou_vjp, "(Tensor, Tensor)"
 )
-_LINEAR_SUM_ASSIGNMENT = _define(
+_LINEAR_SUM_ASSIGNMENT = define(
     "linear_sum_assignment",
     "Tensor cost, bool maximize=False, Tensor? n_rows=None, Tensor? n_cols=None",
     assignment.linear_sum_assignment,
@@ -149,10 +127,6 @@ def _box_iou_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return by_a if wants_a else None, by_b if wants_b else None, None, None
 
 
-def _nothing_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    pass
-
-
 def _box_iou_vjp_backward(ctx: Any, *grads: Tensor) -> NoReturn:
     raise NotImplementedError("box_iou_vjp: no gradient is implemented (box_iou has first derivatives only)")
 
@@ -170,12 +144,8 @@ def _linear_sum_assignment_backward(ctx: Any, *grads: Any) -> tuple[None, ...]:
 # Samples go side by side into the batch where they share the weight, and into the groups where they do not.
 
 
-def _in_front(x: Tensor, dim: int | None, n: int) -> Tensor:
-    return x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
 def _as_groups(x: Tensor, dim: int | None, n: int) -> Tensor:
-    return _in_front(x, dim, n).transpose(0, 1).flatten(1, 2)
+    return in_front(x, dim, n).transpose(0, 1).flatten(1, 2)
 
 
 def _split(x: Tensor, axis: int, n: int) -> tuple[Tensor, int]:
@@ -213,7 +183,7 @@ def _linear_vmap(
     geometry: Any,
 ) -> tuple[Tensor, int]:
     if weight_dim is None:
-        return _split(op(_in_front(x, x_dim, n).flatten(0, 1), weight, third, *geometry), 0, n)
+        return _split(op(in_front(x, x_dim, n).flatten(0, 1), weight, third, *geometry), 0, n)
     *steps, groups = geometry
     weights = weight.movedim(weight_dim, 0).flatten(0, 1)
     return _split(op(_as_groups(x, x_dim, n), weights, third, *steps, groups * n), 1, n)
@@ -233,18 +203,6 @@ def _conv2d_adjoint_weight_vmap(
 def _resize_vmap(op: Any) -> Callable[..., tuple[Tensor, int]]:
     def rule(info: Any, in_dims: tuple[Any, ...], x: Tensor, *sampling: Any) -> tuple[Tensor, int]:
         return _split(op(x.movedim(in_dims[0], 0).flatten(0, 1), *sampling), 0, info.batch_size)
-
-    return rule
-
-
-def _batch_vmap(op: Any) -> Callable[..., tuple[Any, Any]]:
-    """Of an operator that takes any leading dimensions: one more, of all its tensors."""
-
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        n = info.batch_size
-        pairs = zip(args, in_dims, strict=True)
-        out = op(*(_in_front(x, dim, n) if isinstance(x, Tensor) else x for x, dim in pairs))
-        return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
 
     return rule
 
@@ -329,93 +287,45 @@ def _linear_sum_assignment_fake(cost: Tensor, *options: Any) -> tuple[Tensor, Te
 # ---- registration ---------------------------------------------------------------------------------------
 
 
-def _register_autocast(op: Any, device: str, lowers: bool) -> None:
-    key = getattr(torch.DispatchKey, f"Autocast{device.upper()}")
-    keys = torch._C.DispatchKeySet(key)
-
-    def kernel(*args: Any) -> Any:
-        if lowers:
-            dtype = torch.get_autocast_dtype(device)
-            args = tuple(
-                a.to(dtype)
-                if isinstance(a, Tensor) and a.is_floating_point() and a.dtype != torch.float64
-                else a
-                for a in args
-            )
-        with torch._C._ExcludeDispatchKeyGuard(keys):  # inside, nothing else may change the dtype
-            return op(*args)
-
-    _LIBRARY.impl(op._opname, kernel, key.name)
-
-
-def _register(
-    op: Any,
-    fake: Callable[..., Any],
-    setup: Callable[..., None],
-    backward: Callable[..., tuple[Any, ...]],
-    vmap: Callable[..., tuple[Any, Any]],
-    lowers: bool,
-) -> None:
-    name = op.name()
-    torch.library.register_fake(name, fake, lib=_LIBRARY)
-    torch.library.register_autograd(name, backward, setup_context=setup, lib=_LIBRARY)
-    torch.library.register_vmap(name, vmap, lib=_LIBRARY)
-    for device in ("cpu", "cuda"):
-        _register_autocast(op, device, lowers)
-
-    # register_autograd's formula is refused inside torch.func.grad (torch 2.13); the same rules as an
-    # autograd.Function are not, so a transform's front end is given that one.
-    rules = {"forward": op.__call__, "setup_context": setup, "backward": backward, "vmap": vmap}
-    function: Any = type(
-        op._opname, (torch.autograd.Function,), {k: staticmethod(v) for k, v in rules.items()}
-    )
-    defaults = tuple(argument.default_value for argument in op._schema.arguments)
-
-    def transformed(*args: Any) -> Any:
-        return function.apply(*args, *defaults[len(args) :])
-
-    _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
-
-
-_register(_CONV2D, _conv2d_fake, _bilinear_setup, _conv2d_backward, _conv2d_vmap, True)
-_register(
+register(_CONV2D, _conv2d_fake, _bilinear_setup, _conv2d_backward, _conv2d_vmap, "lower")
+register(
     _CONV2D_ADJOINT_INPUT,
     _conv2d_adjoint_input_fake,
     _bilinear_setup,
     _conv2d_adjoint_input_backward,
     _conv2d_adjoint_input_vmap,
-    True,
+    "lower",
 )
-_register(
+register(
     _CONV2D_ADJOINT_WEIGHT,
     _conv2d_adjoint_weight_fake,
     _bilinear_setup,
     _conv2d_adjoint_weight_backward,
     _conv2d_adjoint_weight_vmap,
-    True,
+    "lower",
 )
-_register(
-    _INTERPOLATE, _interpolate_fake, _resize_setup, _interpolate_backward, _resize_vmap(_INTERPOLATE), False
+register(
+    _INTERPOLATE, _interpolate_fake, _resize_setup, _interpolate_backward, _resize_vmap(_INTERPOLATE), "keep"
 )
-_register(
+register(
     _INTERPOLATE_ADJOINT,
     _interpolate_adjoint_fake,
     _resize_setup,
     _interpolate_adjoint_backward,
     _resize_vmap(_INTERPOLATE_ADJOINT),
-    False,
+    "keep",
 )
-_register(_BOX_IOU, _box_iou_fake, _box_iou_setup, _box_iou_backward, _batch_vmap(_BOX_IOU), False)
-_register(
-    _BOX_IOU_VJP, _box_iou_vjp_fake, _nothing_setup, _box_iou_vjp_backward, _batch_vmap(_BOX_IOU_VJP), False
+register(_BOX_IOU, _box_iou_fake, _box_iou_setup, _box_iou_backward, batch_vmap(_BOX_IOU), "keep")
+register(
+    _BOX_IOU_VJP, _box_iou_vjp_fake, nothing_setup, _box_iou_vjp_backward, batch_vmap(_BOX_IOU_VJP), "keep"
 )
-_register(
+register(
     _LINEAR_SUM_ASSIGNMENT,
     _linear_sum_assignment_fake,
     _linear_sum_assignment_setup,
     _linear_sum_assignment_backward,
-    _batch_vmap(_LINEAR_SUM_ASSIGNMENT),
-    False,
+    batch_vmap(_LINEAR_SUM_ASSIGNMENT),
+    "keep",
 )
 
 
@@ -583,4 +493,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "box_iou": _box_iou,
     "box_iou_vjp": _box_iou_vjp,
     "linear_sum_assignment": _linear_sum_assignment,
+    **crf_ops.OPERATORS,
 }

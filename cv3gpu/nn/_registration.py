@@ -1,0 +1,109 @@
+"""How an operator becomes one of torch: its kernels, fake, backward, and rules for autocast and ``torch.vmap``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["as_under_autocast", "batch_vmap", "by_position", "define", "in_front", "nothing_setup", "register"]
+
+Policy = Literal["lower", "keep", "float32"]
+
+_LIBRARY = torch.library.Library("cv3gpu", "DEF")
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # the layout follows the input's
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def by_position(operator: Any) -> Callable[..., Any]:
+    """The plain operator, which takes its keywords, too, in the order of the schema."""
+    parameters = inspect.signature(operator).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    first = len(parameters) - len(names)
+
+    def plain(*args: Any) -> Any:
+        return operator.plain(*args[:first], **dict(zip(names, args[first:], strict=False)))
+
+    return plain if names else operator.plain
+
+
+def define(name: str, signature: str, operator: Callable[..., Any], results: str = "Tensor") -> Any:
+    """A new ``torch.ops.cv3gpu.<name>``, on CPU and GPU by an operator, or by a function in the order of the schema."""
+    kernel = by_position(operator) if hasattr(operator, "plain") else operator
+    _LIBRARY.define(f"{name}({signature}) -> {results}", tags=_TAGS)
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, kernel, device)
+    return getattr(torch.ops.cv3gpu, name).default
+
+
+def nothing_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Of an operator without a gradient."""
+
+
+def in_front(x: Tensor, dim: int | None, n: int) -> Tensor:
+    """A tensor of `n` samples, the first dimension over them; shared where they have one together."""
+    return x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def batch_vmap(op: Any) -> Callable[..., tuple[Any, Any]]:
+    """Of an operator that takes any leading dimensions: one more, of all its tensors."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        n = info.batch_size
+        pairs = zip(args, in_dims, strict=True)
+        out = op(*(in_front(x, dim, n) if isinstance(x, Tensor) else x for x, dim in pairs))
+        return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
+
+    return rule
+
+
+def as_under_autocast(x: Any, policy: Policy, device: str) -> Any:
+    """What an operator is given under autocast: ``"lower"`` its dtype, ``"float32"`` no 16 bits, ``"keep"`` all."""
+    if policy == "keep" or not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    if policy == "lower":
+        return x if x.dtype == torch.float64 else x.to(torch.get_autocast_dtype(device))
+    return x.float() if x.dtype in _HALVES else x
+
+
+def _register_autocast(op: Any, device: str, policy: Policy) -> None:
+    key = getattr(torch.DispatchKey, f"Autocast{device.upper()}")
+    keys = torch._C.DispatchKeySet(key)
+
+    def kernel(*args: Any) -> Any:
+        args = tuple(as_under_autocast(x, policy, device) for x in args)
+        with torch._C._ExcludeDispatchKeyGuard(keys):  # inside, nothing else may change the dtype
+            return op(*args)
+
+    _LIBRARY.impl(op._opname, kernel, key.name)
+
+
+def register(
+    op: Any,
+    fake: Callable[..., Any],
+    setup: Callable[..., None],
+    backward: Callable[..., tuple[Any, ...]],
+    vmap: Callable[..., tuple[Any, Any]],
+    autocast: Policy,
+) -> None:
+    """All of an operator but its kernels."""
+    name = op.name()
+    torch.library.register_fake(name, fake, lib=_LIBRARY)
+    torch.library.register_autograd(name, backward, setup_context=setup, lib=_LIBRARY)
+    torch.library.register_vmap(name, vmap, lib=_LIBRARY)
+    for device in ("cpu", "cuda"):
+        _register_autocast(op, device, autocast)
+
+    # register_autograd's formula is refused inside torch.func.grad (torch 2.13); the same rules as an
+    # autograd.Function are not, so a transform's front end is given that one.
+    rules = {"forward": op.__call__, "setup_context": setup, "backward": backward, "vmap": vmap}
+    function: Any = type(op._opname, (torch.autograd.Function,), {k: staticmethod(v) for k, v in rules.items()})
+    defaults = tuple(argument.default_value for argument in op._schema.arguments)
+
+    def transformed(*args: Any) -> Any:
+        return function.apply(*args, *defaults[len(args) :])
+
+    _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
