@@ -32,7 +32,7 @@ CLEAR = 1e-3  # labels nearer than this to one another may be swapped
 SWAPPED = 0.01  # share of labels that one iteration on the fine lattice may get wrong
 SAMPLES = 1000  # pixels that are computed by brute force
 ITERATIONS = 5  # of the entries that are not about their number
-BLOCK = {"cpu": (256, 4096), "cuda": (1024, 65536)}  # of the matrix of all pairs, at a time
+BLOCK = {"cpu": (128, 2048), "cuda": (1024, 65536)}  # of the matrix of all pairs, at a time
 
 WEIGHTS = ("compat_smooth", "compat_bilateral")
 SETTINGS = {
@@ -207,31 +207,17 @@ def features_of(image: np.ndarray, setting: dict[str, float], device: str) -> tu
     return tuple(torch.from_numpy(f).to(device) for f in both)  # type: ignore[return-value]
 
 
-@functools.cache
-def _norms(key: str, setting: str, device: str) -> tuple[Any, Any]:
-    """(K 1)^-1/2 of both kernels [N, 1], float64 in torch; it takes as long as an iteration by brute force."""
+def by_brute_force(
+    unary: Any, features: tuple[Any, Any], setting: dict[str, float], before: Any, rows: Any = slice(None)
+) -> Any:
+    """Marginals [rows, L] an iteration after ``before`` [N, L], averages over all pairs; torch, on any device."""
     torch = pytest.importorskip("torch")
-    image = data(key)[1]
-    _, features = features_of(image, SETTINGS[setting], device)
-    ones = torch.ones((len(features), 1), dtype=torch.float64, device=device)
-    lines = [np.arange(n) / SETTINGS[setting]["theta_gamma"] for n in image.shape[:2]]
-    down, across = (np.exp(-0.5 * np.subtract.outer(x, x) ** 2).sum(1) for x in lines)
-    smooth = torch.from_numpy(np.outer(down, across).reshape(-1, 1)).to(device)
-    return smooth**-0.5, over_pairs(features, ones) ** -0.5
-
-
-def by_brute_force(key: str, setting: str, device: str, before: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Marginals [L, rows] an iteration after ``before`` [L, N], in float64."""
-    torch = pytest.importorskip("torch")
-    unary, image = data(key)
-    options = SETTINGS[setting]
-    chosen = torch.from_numpy(rows).to(device)
-    q = torch.from_numpy(before.astype(np.float64).T.copy()).to(device)
-    logits = -torch.from_numpy(unary.reshape(len(unary), -1)[:, rows].T.astype(np.float64)).to(device)
-    kernels = zip(features_of(image, options, device), _norms(key, setting, device), WEIGHTS, strict=True)
-    for features, norm, name in kernels:
-        logits += options[name] * norm[chosen] * over_pairs(features, norm * q, chosen)
-    return torch.softmax(logits, 1).T.cpu().numpy()
+    logits = -unary[rows]
+    ones = torch.ones_like(before[:, :1])
+    for of_one, name in zip(features, WEIGHTS, strict=True):
+        sums = over_pairs(of_one, torch.cat([before, ones], 1), rows)
+        logits += setting[name] * sums[:, :-1] / sums[:, -1:]
+    return torch.softmax(logits, 1)
 
 
 def sampled_errors(reference: np.ndarray, rows: np.ndarray, fine: bool, got: Any) -> Errors:
@@ -245,14 +231,22 @@ def sampled_errors(reference: np.ndarray, rows: np.ndarray, fine: bool, got: Any
 
 
 def _pairs(key: str, setting: str, method: str, device: str) -> Work:
-    """The whole, and an iteration alone. The last iteration is done once more, by brute force."""
+    """The whole, and an iteration alone. The last iteration is done once more by brute force.
+
+    Normalised afterwards, so that a pixel's own row is all that its reference needs.
+    """
+    torch = pytest.importorskip("torch")
     unary, image = data(key)
-    options = {**SETTINGS[setting], "method": method}
+    how = {"method": method, "normalization": "after"}
     near = on(device, unary, image)
-    before = cv3gpu.dense_crf(*near, **options, n_iter=ITERATIONS - 1)
+    before = cv3gpu.dense_crf(*near, **SETTINGS[setting], **how, n_iter=ITERATIONS - 1)
     rows = np.sort(np.random.default_rng(0).choice(image.shape[0] * image.shape[1], SAMPLES, replace=False))
-    reference = by_brute_force(key, setting, device, _host(before).reshape(len(unary), -1), rows)
-    _, _, field = operators._field("dense_crf", *near, SETTINGS[setting], method, "symmetric")
+    flat = [torch.from_numpy(_host(x).reshape(len(x), -1).T.copy()).to(device) for x in (unary, before)]
+    features = features_of(image, SETTINGS[setting], device)
+    wide = [x.double() for x in flat]
+    chosen = torch.from_numpy(rows).to(device)
+    reference = by_brute_force(wide[0], features, SETTINGS[setting], wide[1], chosen).T.cpu().numpy()
+    _, _, field = operators._field("dense_crf", *near, SETTINGS[setting], *how.values())
     for _ in range(ITERATIONS - 1):
         field.step()
 
@@ -260,38 +254,27 @@ def _pairs(key: str, setting: str, method: str, device: str) -> Work:
         field.step()
         return field.q[0]
 
+    def by_blocks() -> tuple[np.ndarray, float]:
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        q = by_brute_force(flat[0], tuple(f.float() for f in features), SETTINGS[setting], flat[1])
+        torch.cuda.synchronize()
+        return q.T.cpu().numpy(), time.perf_counter() - started
+
     fine = method == "lattice_fine"
     found = Work(
-        ours=lambda: cv3gpu.dense_crf(*near, **options, n_iter=ITERATIONS),
+        ours=lambda: cv3gpu.dense_crf(*near, **SETTINGS[setting], **how, n_iter=ITERATIONS),
         errors=functools.partial(sampled_errors, reference, rows, fine),
         peers={"ours an iteration of it": iteration},
-        facts={"kept pairs, %": round(100 * field.kernels[1].filter.kept, 1)} if method == "exact" else {},
     )
     if fine:
         found.limits = dict.fromkeys(("ours", "ours an iteration of it"), "other rules")
-    elif device == "cuda":
-        found.once["torch by blocks of all pairs, an iteration, once"] = functools.partial(
-            _by_blocks, key, setting, _host(before)
-        )
+    else:
+        found.facts["kept pairs, %"] = round(100 * field.kernels[1].filter.kept, 1)
+        if device == "cuda":
+            name = "torch, blocks of all pairs, one iteration, once"
+            found.once[name], found.limits[name] = by_blocks, "other rules"  # distances by a product round more
     return found
-
-
-def _by_blocks(key: str, setting: str, before: np.ndarray) -> tuple[np.ndarray, float]:
-    """An iteration in torch on the GPU, float32, the norms given."""
-    torch = pytest.importorskip("torch")
-    unary, image = data(key)
-    options = SETTINGS[setting]
-    features = [f.float() for f in features_of(image, options, "cuda")]
-    norms = [n.float() for n in _norms(key, setting, "cuda")]
-    q, u = (torch.from_numpy(x.reshape(len(x), -1)).cuda().T.contiguous() for x in (before, unary))
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    logits = -u
-    for f, norm, name in zip(features, norms, WEIGHTS, strict=True):
-        logits += options[name] * norm * over_pairs(f, norm * q)
-    q = torch.softmax(logits, 1)
-    torch.cuda.synchronize()
-    return q.T.reshape(unary.shape).cpu().numpy(), time.perf_counter() - started
 
 
 # ---- gradients ------------------------------------------------------------------------------------------

@@ -191,12 +191,18 @@ def simplices(features, blurs=1):
 
 
 def lattice(features, blurs=1, dilate=False):
-    """K [N, N] by the lattice: splat, blur along one axis after another, slice. Its vertices are in a dictionary."""
+    """K [N, N] by the lattice: splat, blur along one axis after another, slice. Its vertices are in a dictionary.
+
+    pydensecrf takes four points at a time; the origin fills the last four up, and its vertices take part in the blur.
+    """
     d, n = features.shape
     corner, weight = simplices(features, blurs)
     steps = np.ones((d + 1, d + 1), int) - (d + 1) * np.eye(d + 1, dtype=int)
     number = {}
     vertex = np.array([number.setdefault(tuple(key), len(number)) for key in corner.reshape(-1, d + 1).tolist()])
+    if n % 4 and blurs == 1:
+        for key in simplices(features[:, :1] * 0)[0][0].tolist():
+            number.setdefault(tuple(key), len(number))
     if dilate:
         for key in list(number):
             for step in (*steps, *-steps):

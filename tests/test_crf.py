@@ -156,6 +156,19 @@ def test_gradients_are_exact(whole_path: Any, name: str, dtype: str) -> None:
         assert relative(getattr(found, argument), value) <= GRADIENT[dtype], argument
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 5), (7, 6), (8, 13), (31, 45)])
+def test_any_size_is_pydensecrfs(cpu_path: Any, size: tuple[int, int]) -> None:
+    module = pytest.importorskip("pydensecrf.densecrf")
+    for labels in (2, 5):
+        made = problem(Case((labels, *size)), "float32", seed=sum(size))
+        theirs = module.DenseCRF2D(size[1], size[0], labels)
+        theirs.setUnaryEnergy(np.ascontiguousarray(made.unary.reshape(labels, -1)))
+        theirs.addPairwiseGaussian(sxy=3, compat=3)
+        theirs.addPairwiseBilateral(sxy=80, srgb=13, rgbim=made.image, compat=10)
+        q = cpu_path.numpy(cv3gpu.dense_crf(*made.on(cpu_path), n_iter=5)).reshape(labels, -1)
+        assert np.abs(q - np.array(theirs.inference(5))).max() <= PARITY
+
+
 def relative(got: Any, wanted: np.ndarray) -> float:
     """The largest error by the largest entry, or by a hundredth where all vanish; NaN is infinitely wrong."""
     got = np.asarray(_array.to_host(got) if _array.family(got) else got, np.float64)
@@ -732,7 +745,8 @@ def test_gradients_on_every_path(path: Any, name: str, method: str) -> None:
     options = {**made.options, "method": method}
     with on_the_cpu():
         image = None if made.image is None else made.image.astype(np.float64)
-        wanted = cv3gpu.dense_crf_vjp(grad, made.unary.astype(np.float64), image, **options)
+        wide = {k: v.astype(np.float64) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        wanted = cv3gpu.dense_crf_vjp(grad, made.unary.astype(np.float64), image, **wide)
     unary, image = path.array(made.unary, dtype), None if made.image is None else path.array(made.image, dtype)
     found = cv3gpu.dense_crf_vjp(path.array(grad, dtype), unary, image, **options)
     for argument, slopes in zip(ARGUMENTS, wanted, strict=True):
@@ -743,7 +757,7 @@ def test_gradients_on_every_path(path: Any, name: str, method: str) -> None:
         given = {"unary": unary, "image": image, **options}.get(argument)
         if path.library == "numpy":
             assert type(got) is np.ndarray and got.dtype == (given.dtype if _array.family(given) else np.float64)
-        limit = (GRADIENT if method == "exact" else ON_A_LATTICE)[dtype]
+        limit = (GRADIENT if method == "exact" else ON_A_LATTICE)[min(dtype, _array.dtype_name(got))]
         assert relative(got, np.asarray(slopes, np.float64)) <= limit, argument
 
 

@@ -139,6 +139,27 @@ def test_answers_are_those_of_python(dtype: str, folder: Path, way: str) -> None
     assert bool(entry.refused) == (way == "dispatcher")
 
 
+@_njit.inlined
+def _doubled(x: np.ndarray, i: int) -> Any:
+    return 2 * x[i]
+
+
+def _sum_of_doubled(x: np.ndarray) -> float:
+    total = 0.0
+    for i in range(x.shape[0]):
+        total += _doubled(x, i)
+    return total
+
+
+def test_an_inlined_helper_gives_the_same_and_another_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = _doubled, _sum_of_doubled
+    assert fresh(*functions)(np.arange(5.0)) == 20.0
+    keys = [_njit._key(functions, ())]
+    monkeypatch.setattr(_njit, "_inlined", set())
+    keys.append(_njit._key(functions, ()))
+    assert len(set(keys)) == 2
+
+
 @pytest.mark.parametrize("up", [True, np.bool_(False)])
 @pytest.mark.parametrize("n", [3, -3, np.int64(-4), np.int32(-5), np.uint8(200)])
 @pytest.mark.parametrize("x", [0.5, np.float32(0.25), np.float64(1e300), 7])
@@ -511,3 +532,20 @@ def test_every_shipped_loop_runs_without_numba(folder: Path) -> None:
     program = Program(folder.parent)
     program(call)
     assert program(call) == str(sys.platform != "linux")
+
+
+@linux
+def test_the_loops_of_the_crf_run_without_numba() -> None:
+    call = """
+        import sys
+        import numpy as np
+        import cv3gpu
+        u, image = np.ones((2, 9, 9), np.float32), np.zeros((9, 9, 3), np.float32)
+        for method in ("lattice", "lattice_fine", "exact"):
+            cv3gpu.dense_crf(u, image, method=method, n_iter=1)
+            cv3gpu.dense_crf_vjp(u, u, image, method=method, n_iter=1)
+        print("numba" in sys.modules)
+    """
+    code = [sys.executable, "-c", textwrap.dedent(call)]
+    subprocess.run(code, cwd=ROOT, check=True, timeout=300)  # compiles what this machine has not compiled yet
+    assert subprocess.run(code, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip() == "False"

@@ -6,7 +6,6 @@ The kernels are in ``kernels/crf_lattice.cu`` (what a lattice consists of), ``cr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

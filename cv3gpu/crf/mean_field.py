@@ -2,7 +2,8 @@
 
 The model (Kraehenbuehl and Koltun 2011): labels x of N points have the energy
 ``E(x) = sum_i U_i(x_i) + 1/2 sum_m sum_ij mu_m(x_i, x_j) k~_m(i, j)``, each k~ a Gaussian kernel with one of
-pydensecrf's normalisations. Mean field starts at ``Q = softmax(-U)`` and repeats ``Q <- softmax(-U - sum_m mu_m K~_m Q)``.
+pydensecrf's normalisations. Mean field starts at ``Q = softmax(-U)`` and repeats
+``Q <- softmax(-U - sum_m mu_m K~_m Q)``.
 """
 
 from __future__ import annotations

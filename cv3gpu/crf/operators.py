@@ -306,8 +306,8 @@ def dense_crf(
     -------
     array, [..., L, H, W]
         Q, the marginals; of unary's dtype. With ``return_info`` also a :class:`DenseCRFInfo` of NumPy arrays, float64:
-        ``divergence`` [..., n_iter + 1], the objective of mean field (KL divergence from the CRF less log Z) before each
-        iteration and at the end, ``energy`` [..., n_iter + 1] of the most likely labels, ``change`` [n_iter], the
+        ``divergence`` [..., n_iter + 1], the objective of mean field (KL divergence from the CRF less log Z) before
+        each iteration and at the end, ``energy`` [..., n_iter + 1] of the most likely labels, ``change`` [n_iter], the
         largest change of Q.
 
     Raises
@@ -319,9 +319,10 @@ def dense_crf(
 
     Notes
     -----
-    A batch is one problem, not a loop. Cost of an iteration: on a lattice 2 (d + 1) multiply-adds for a pixel and label,
-    d = 2 and 5, and d + 1 axes of blur over its vertices, 0.01 to 2 a pixel; exact a tenth to a half of N^2 pairs, as
-    tiles of pixels too far apart to matter are left out (by a bound, see :class:`cv3gpu.crf.pairs.AllPairs`).
+    A batch is one problem, not a loop. Cost of an iteration: on a lattice 2 (d + 1) multiply-adds for a pixel and
+    label, d = 2 and 5, and d + 1 axes of blur over its vertices, 0.01 to 2 a pixel; exact a tenth to a half of N^2
+    pairs, as tiles of pixels too far apart to matter are left out (by a bound, see
+    :class:`cv3gpu.crf.pairs.AllPairs`).
     Every result has the same bits from run to run. The iterations are those of pydensecrf, all pixels at once: they
     need not converge, and the objective may rise. The gradient is :func:`dense_crf_vjp`.
 
