@@ -163,23 +163,36 @@ def _host(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if hasattr(x, "cpu") else x.get() if hasattr(x, "get") else np.asarray(x)
 
 
+def _once(way: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and the time that it took."""
+    started = time.perf_counter()
+    return way(), time.perf_counter() - started
+
+
+def _against(
+    name: str, peer: Way, host: Callable[[], Any], ours: Callable[[], Any], device: str, errors: Callable[..., Errors]
+) -> Work:
+    """Ours against a peer on one core, which is the reference, too, or ours on the CPU where there is none.
+
+    On a GPU the peer runs once.
+    """
+    found, t = _once(host if isinstance(peer, str) else peer)
+    compared = functools.partial(errors, found.astype(np.float64))
+    if device == "cpu":
+        return Work(ours=peers.on_one_core(host), errors=compared, peers={name: peer, "ours on all cores": host})  # type: ignore[arg-type]
+    if isinstance(peer, str):
+        return Work(ours=ours, errors=compared, host_peers={name: peer})
+    return Work(ours=ours, errors=compared, once={f"{name}, once": lambda: (found, t)})
+
+
 def _lattice(key: str, setting: str, n_iter: int, device: str) -> Work:
     unary, image = data(key)
-    peer = pydensecrf(unary, image, SETTINGS[setting], n_iter)
+    peer = peers.on_one_core(pydensecrf(unary, image, SETTINGS[setting], n_iter))
     options = {**SETTINGS[setting], "n_iter": n_iter}
     host = functools.partial(cv3gpu.dense_crf, unary, image, **options)
-    reference = (host if isinstance(peer, str) else peer)().astype(np.float64)
-    errors = functools.partial(marginal_errors, reference)
-    one_core = {"pydensecrf, 1 core": peers.on_one_core(peer)}
-    if device == "cpu":
-        ours: Any = peers.on_one_core(host)
-        return Work(ours=ours, errors=errors, peers={**one_core, "ours on all cores": host})
     near = on(device, unary, image)
-    return Work(
-        ours=lambda: cv3gpu.dense_crf(*near, **options),
-        errors=errors,
-        host_peers={**one_core, "ours on the CPU, all cores": host},
-    )
+    ours = functools.partial(cv3gpu.dense_crf, *near, **options)
+    return _against("pydensecrf, 1 core", peer, host, ours, device, marginal_errors)
 
 
 # ---- all pairs ------------------------------------------------------------------------------------------
@@ -301,12 +314,13 @@ def _gradient(key: str, setting: str, device: str) -> Work:
     options: dict[str, Any] = {**SETTINGS[setting], "n_iter": ITERATIONS}
     wide = on(device, *(x.astype(np.float64) for x in (grad, unary, image)))
     way = cv3gpu.dense_crf_vjp(*wide, **options, needs=(True,) + (False,) * 6).unary
+    way = way / abs(way).max()
 
     def loss(unary_step: float = 0.0, **changed: float) -> float:
         q = cv3gpu.dense_crf(wide[1] + unary_step * way, wide[2], **{**options, **changed})
         return float((wide[0] * q).sum())
 
-    step = 1e-4
+    step = 1e-5
     reference = {"unary": (loss(step) - loss(-step)) / (2 * step)}
     for name in WEIGHTS:
         up, down = (loss(**{name: options[name] + s}) for s in (step, -step))
@@ -315,16 +329,8 @@ def _gradient(key: str, setting: str, device: str) -> Work:
     host = functools.partial(cv3gpu.dense_crf_vjp, grad, unary, image, **options)
     errors = functools.partial(slope_errors, _host(way), reference)
     if device == "cpu":
-        return Work(
-            ours=peers.on_one_core(host),  # type: ignore[arg-type]
-            errors=errors,
-            peers={"ours on all cores": host},
-        )
-    return Work(
-        ours=lambda: cv3gpu.dense_crf_vjp(*near, **options),
-        errors=errors,
-        host_peers={"ours on the CPU, all cores": host},
-    )
+        return Work(ours=peers.on_one_core(host), errors=errors, peers={"ours on all cores": host})  # type: ignore[arg-type]
+    return Work(ours=lambda: cv3gpu.dense_crf_vjp(*near, **options), errors=errors)
 
 
 # ---- the filter on points -------------------------------------------------------------------------------
@@ -372,25 +378,19 @@ def warpconvnet_filter(values: Any, features: Any) -> Way:
 
 def _filter(features: int, device: str) -> Work:
     values, place = points(features)
-    peer = pydensecrf_filter(values, place)
+    peer = peers.on_one_core(pydensecrf_filter(values, place))
     host = functools.partial(cv3gpu.gaussian_filter, values, place, normalization="after")
-    reference = (host if isinstance(peer, str) else peer)().astype(np.float64)
-    one_core = {"pydensecrf, an iteration, 1 core": peers.on_one_core(peer)}
+    near = on(device, values, place)
 
-    def errors(got: Any) -> Errors:
+    def errors(reference: np.ndarray, got: Any) -> Errors:
         return dense_errors(reference, _host(got))
 
-    if device == "cpu":
-        ours: Any = peers.on_one_core(host)
-        return Work(ours=ours, errors=errors, peers={**one_core, "ours on all cores": host})
-    near = on(device, values, place)
-    return Work(
-        ours=lambda: cv3gpu.gaussian_filter(*near, normalization="after"),
-        errors=errors,
-        peers={"WarpConvNet (other lattice)": warpconvnet_filter(*near)},
-        host_peers={**one_core, "ours on the CPU, all cores": host},
-        limits={"WarpConvNet (other lattice)": "other rules"},
-    )
+    ours = functools.partial(cv3gpu.gaussian_filter, *near, normalization="after")
+    work = _against("pydensecrf, an iteration, 1 core", peer, host, ours, device, errors)
+    if device == "cuda":
+        work.peers["WarpConvNet (other lattice)"] = warpconvnet_filter(*near)
+        work.limits["WarpConvNet (other lattice)"] = "other rules"
+    return work
 
 
 # ---- entries --------------------------------------------------------------------------------------------

@@ -242,6 +242,76 @@ def test_gated_batches_have_a_full_matching_and_shut_ones_do_not() -> None:
     assert bench_assignment.matching_errors(shut, best, found).largest == float("inf")
 
 
+# ---- dense CRF ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skimage.data")
+    monkeypatch.setitem(bench_crf.SCENES, "tiny", bench_crf.Scene("coffee", 45, 50, 3))
+    monkeypatch.setitem(bench_crf.SCENES, "batch of tiny", bench_crf.Scene("coffee", 24, 40, 3, batch=2))
+    monkeypatch.setitem(bench_crf.KEPT, ("tiny", "80/13"), 1.0)
+    monkeypatch.setattr(bench_crf, "SAMPLES", 50)
+    monkeypatch.setattr(bench_crf, "ITERATIONS", 2)
+    monkeypatch.setattr(bench_crf, "POINTS", 400)
+
+
+CRF = {
+    "lattice": lambda: bench_crf._lattice_entry("tiny", "67/3", 5, "cpu"),
+    "batch": lambda: bench_crf._lattice_entry("batch of tiny", "80/13", 2, "cpu"),
+    "fine": lambda: bench_crf._pairs_entry("tiny", "80/13", "lattice_fine", "cpu"),
+    "exact": lambda: bench_crf._pairs_entry("tiny", "80/13", "exact", "cpu"),
+    "gradient": lambda: bench_crf._gradient_entry("tiny", "80/13", "cpu"),
+    "filter": lambda: bench_crf._filter_entry(5, "cpu"),
+    "filter of 8 features": lambda: bench_crf._filter_entry(8, "cpu"),
+}
+
+
+@pytest.mark.parametrize("name", CRF)
+def test_crf_entry_runs(tiny_scenes: None, name: str) -> None:
+    bench_crf.points.cache_clear()
+    outcome = run(CRF[name](), seconds=0.01)
+    bench_crf.points.cache_clear()
+    assert outcome["status"] == "ok", outcome
+    assert not any("wrong" in why or "Error" in why for why in outcome["absent"].values()), outcome["absent"]
+    others = "ours an iteration of it" if name in ("fine", "exact") else "ours on all cores"
+    assert others in outcome["times"] and outcome["bytes"] > 0 < outcome["flops"]
+
+
+def test_unaries_are_seeded_and_honest(tiny_scenes: None) -> None:
+    image = bench_crf.data("tiny")[1]
+    unary = bench_crf.noisy_unaries(image, 3, 0)
+    assert np.array_equal(unary, bench_crf.noisy_unaries(image, 3, 0))
+    assert not np.array_equal(unary, bench_crf.noisy_unaries(image, 3, 1))
+    p = np.exp(-unary.astype(np.float64))
+    np.testing.assert_allclose(p.sum(0), 1, rtol=1e-5)
+    assert 0.4 < p.max(0).mean() < 0.9
+
+
+def test_marginals_are_compared_by_the_contract() -> None:
+    reference = np.array([0.7, 0.5004, 0.3, 0.4996]).reshape(2, 1, 2)
+    got = reference.astype(np.float32)
+    errors = bench_crf.marginal_errors
+    assert errors(reference, got).largest < 1e-7
+    assert errors(reference, got[:, :, ::-1]) == bench_crf.WRONG
+    assert errors(reference, got + np.float32(2e-4)) == bench_crf.WRONG
+    assert errors(reference, got + np.float32([[[9e-5, 0.0]]])).largest < 2e-4
+    assert errors(reference, got * np.float32("nan")) == bench_crf.WRONG
+    fine = functools.partial(bench_crf.sampled_errors, reference[:, 0], np.array([0, 1]), True)
+    assert fine(got) == Errors(0.0, 0.0) and fine(got[::-1]) == bench_crf.WRONG
+
+
+def test_all_pairs_by_blocks() -> None:
+    torch = pytest.importorskip("torch")
+    features, values = torch.rand((300, 5), dtype=torch.float64), torch.rand((300, 2), dtype=torch.float64)
+    rows = torch.tensor([3, 299])
+    k = torch.exp(-0.5 * ((features[:, None] - features[None]) ** 2).sum(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bench_crf.BLOCK, "cpu", (128, 70))
+        assert torch.allclose(bench_crf.over_pairs(features, values), k @ values, rtol=1e-12)
+        assert torch.allclose(bench_crf.over_pairs(features, values, rows), k[rows] @ values, rtol=1e-12)
+
+
 # ---- tracking -------------------------------------------------------------------------------------------
 
 

@@ -281,12 +281,14 @@ def update(
     (points, width), real = unary.shape, unary.dtype
     bits = np.int32 if real == np.float32 else np.int64
     run, table = compiled(*_loops.UPDATE), _loops.exp_table(str(real))
+    mask = np.zeros(width, real)
+    mask[labels:] = -np.inf if softmax else 0
     first_message, second_message = _message(pair[0], unary), _message(pair[1], unary)
 
     def part(first: int, last: int) -> None:
         x, power, whole = np.empty((3, _CHUNK, width), real)
         flat_power, flat_whole = power.reshape(-1), whole.reshape(-1)
-        run(unary, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1), power,
+        run(unary, mask, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1), power,
             flat_power, flat_power.view(bits), flat_whole, flat_whole.view(bits))  # fmt: skip
 
     each(part, _ranges(points))

@@ -1,7 +1,7 @@
 """The CPU's inner loops of the permutohedral lattice and of the mean-field update, for `_njit.compiled`.
 
-Rows of channels are dense, and their width a multiple of four. Sums over rows take them six and three at a
-time: a row of the result then goes through memory less often, and LLVM makes vectors of the channels.
+Rows of channels are dense, and their width a multiple of four. Sums over rows take several at a time, so that a row
+of the result goes through memory less often, and LLVM makes vectors of the channels.
 """
 
 from __future__ import annotations
@@ -295,63 +295,68 @@ def _gather_numbers(z: Array, vertex: Array, weight: Array, entries: int, first:
 
 
 @inlined
-def _sum_of_rows(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
-    """``out[row] = sum of weight[k] * x[index[k]]``, the terms six, three and one at a time."""
-    n = x.shape[1]
-    k = first
-    if k + 6 <= last:
+def _add_sixes(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> int:
+    """``out[row] += weight[k] * x[index[k]]``, six terms at a time; the first term that is left."""
+    end = first + (last - first) // 6 * 6
+    for k in range(first, end, 6):
         i0, i1, i2, i3, i4, i5 = index[k], index[k + 1], index[k + 2], index[k + 3], index[k + 4], index[k + 5]
         a0, a1, a2, a3, a4, a5 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3], weight[k + 4], weight[k + 5]
-        for c in range(n):
-            out[row, c] = ((a0 * x[i0, c] + a1 * x[i1, c]) + (a2 * x[i2, c] + a3 * x[i3, c])) + (
-                a4 * x[i4, c] + a5 * x[i5, c]
-            )
-        k += 6
-    elif k + 3 <= last:
-        i0, i1, i2 = index[k], index[k + 1], index[k + 2]
-        a0, a1, a2 = weight[k], weight[k + 1], weight[k + 2]
-        for c in range(n):
-            out[row, c] = (a0 * x[i0, c] + a1 * x[i1, c]) + a2 * x[i2, c]
-        k += 3
-    elif k < last:
-        i0, a0 = index[k], weight[k]
-        for c in range(n):
-            out[row, c] = a0 * x[i0, c]
-        k += 1
-    else:
-        for c in range(n):
-            out[row, c] = 0.0
-    while k + 6 <= last:
-        i0, i1, i2, i3, i4, i5 = index[k], index[k + 1], index[k + 2], index[k + 3], index[k + 4], index[k + 5]
-        a0, a1, a2, a3, a4, a5 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3], weight[k + 4], weight[k + 5]
-        for c in range(n):
+        for c in range(x.shape[1]):
             out[row, c] += ((a0 * x[i0, c] + a1 * x[i1, c]) + (a2 * x[i2, c] + a3 * x[i3, c])) + (
                 a4 * x[i4, c] + a5 * x[i5, c]
             )
-        k += 6
-    while k + 3 <= last:
+    return end
+
+
+@inlined
+def _add_threes(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> int:
+    """Likewise, three terms at a time."""
+    end = first + (last - first) // 3 * 3
+    for k in range(first, end, 3):
         i0, i1, i2 = index[k], index[k + 1], index[k + 2]
         a0, a1, a2 = weight[k], weight[k + 1], weight[k + 2]
-        for c in range(n):
+        for c in range(x.shape[1]):
             out[row, c] += (a0 * x[i0, c] + a1 * x[i1, c]) + a2 * x[i2, c]
-        k += 3
-    while k < last:
+    return end
+
+
+@inlined
+def _add_ones(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
+    """Likewise, one term at a time."""
+    for k in range(first, last):
         i0, a0 = index[k], weight[k]
-        for c in range(n):
+        for c in range(x.shape[1]):
             out[row, c] += a0 * x[i0, c]
-        k += 1
+
+
+@inlined
+def _clear(out: Array, row: int) -> None:
+    zero = out.dtype.type(0.0)
+    for c in range(out.shape[1]):
+        out[row, c] = zero
 
 
 def _sums(x: Array, start: Array, index: Array, weight: Array, low: int, high: int, out: Array) -> None:
-    """Rows ``low`` to ``high`` of a sparse matrix times rows."""
+    """Rows ``low`` to ``high`` of a sparse matrix times rows. (Threes would make long rows slower.)"""
     for row in range(low, high):
-        _sum_of_rows(x, index, weight, start[row], start[row + 1], out, row)
+        _clear(out, row)
+        k = _add_sixes(x, index, weight, start[row], start[row + 1], out, row)
+        _add_ones(x, index, weight, k, start[row + 1], out, row)
+
+
+@inlined
+def _gather_row(z: Array, vertex: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
+    """The few terms of one point."""
+    _clear(out, row)
+    k = _add_sixes(z, vertex, weight, first, last, out, row)
+    k = _add_threes(z, vertex, weight, k, last, out, row)
+    _add_ones(z, vertex, weight, k, last, out, row)
 
 
 def _gather(z: Array, vertex: Array, weight: Array, entries: int, first: int, last: int, out: Array) -> None:
     """The rows of points ``first`` to ``last``."""
     for p in range(first, last):
-        _sum_of_rows(z, vertex, weight, p * entries, (p + 1) * entries, out, p)
+        _gather_row(z, vertex, weight, p * entries, (p + 1) * entries, out, p)
 
 
 def _blur(z: Array, neighbor: Array, axis: int, low: int, high: int, out: Array) -> None:
@@ -436,44 +441,18 @@ def _exp(x: Array, n: int, table: Array, whole: Array, whole_bits: Array, power:
 
 
 @inlined
-def _subtract_rows(z: Array, index: Array, weight: Array, first: int, last: int, mu: Array, x: Array, t: int) -> None:
-    """``x[t] -= mu[0] * sum of weight[k] * z[index[k]]``, as `_sum_of_rows`."""
-    n = z.shape[1]
-    k = first
-    while k + 6 <= last:
-        i0, i1, i2, i3, i4, i5 = index[k], index[k + 1], index[k + 2], index[k + 3], index[k + 4], index[k + 5]
-        a0, a1, a2, a3, a4, a5 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3], weight[k + 4], weight[k + 5]
-        for c in range(n):
-            x[t, c] -= mu[0, c] * (
-                ((a0 * z[i0, c] + a1 * z[i1, c]) + (a2 * z[i2, c] + a3 * z[i3, c])) + (a4 * z[i4, c] + a5 * z[i5, c])
-            )
-        k += 6
-    while k + 3 <= last:
-        i0, i1, i2 = index[k], index[k + 1], index[k + 2]
-        a0, a1, a2 = weight[k], weight[k + 1], weight[k + 2]
-        for c in range(n):
-            x[t, c] -= mu[0, c] * ((a0 * z[i0, c] + a1 * z[i1, c]) + a2 * z[i2, c])
-        k += 3
-    while k < last:
-        i0, a0 = index[k], weight[k]
-        for c in range(n):
-            x[t, c] -= mu[0, c] * (a0 * z[i0, c])
-        k += 1
-
-
-@inlined
 def _subtract_message(z: Array, index: Array, weight: Array, entries: int, mu: Array, start: int, m: int, x: Array,
                       y: Array) -> None:  # fmt: skip
     """``x -= mu (message)`` of m points; ``mu`` is [1, n], a diagonal, or [n, n], transposed."""
     n = z.shape[1]
+    for t in range(m):
+        p = start + t
+        _gather_row(z, index, weight, p * entries, (p + 1) * entries, y, t)
     if mu.shape[0] == 1:
         for t in range(m):
-            p = start + t
-            _subtract_rows(z, index, weight, p * entries, (p + 1) * entries, mu, x, t)
+            for c in range(n):
+                x[t, c] -= mu[0, c] * y[t, c]
     else:
-        for t in range(m):
-            p = start + t
-            _sum_of_rows(z, index, weight, p * entries, (p + 1) * entries, y, t)
         for t in range(m):
             for c in range(n):
                 factor = y[t, c]
@@ -483,12 +462,14 @@ def _subtract_message(z: Array, index: Array, weight: Array, entries: int, mu: A
 
 def _softmax(x: Array, x_flat: Array, m: int, labels: int, table: Array, whole: Array, whole_bits: Array, power: Array,
              power_flat: Array, power_bits: Array, out: Array, start: int) -> None:  # fmt: skip
-    """Of m rows, into ``out`` from row ``start`` on; x holds the differences from the largest afterwards."""
+    """Of m rows, into ``out`` from row ``start`` on; x holds the differences from the largest afterwards.
+
+    x is -inf in the padding. Nothing is written there before the end: single stores in front of a vector's load cost
+    as much as all else here.
+    """
     n = x.shape[1]
-    zero, least = x.dtype.type(0.0), -x.dtype.type(np.inf)
+    zero = x.dtype.type(0.0)
     for t in range(m):
-        for c in range(labels, n):
-            x[t, c] = least
         a0, a1, a2, a3 = x[t, 0], x[t, 1], x[t, 2], x[t, 3]
         for c in range(4, n, 4):
             a0 = max(x[t, c], a0)
@@ -500,8 +481,6 @@ def _softmax(x: Array, x_flat: Array, m: int, labels: int, table: Array, whole: 
             x[t, c] -= most
     _exp(x_flat, m * n, table, whole, whole_bits, power_flat, power_bits)
     for t in range(m):
-        for c in range(labels, n):
-            power[t, c] = zero
         s0, s1, s2, s3 = power[t, 0], power[t, 1], power[t, 2], power[t, 3]
         for c in range(4, n, 4):
             s0 += power[t, c]
@@ -511,22 +490,25 @@ def _softmax(x: Array, x_flat: Array, m: int, labels: int, table: Array, whole: 
         inverse = x.dtype.type(1.0) / ((s0 + s1) + (s2 + s3))
         for c in range(n):
             out[start + t, c] = power[t, c] * inverse
+        for c in range(labels, n):
+            out[start + t, c] = zero
 
 
-def _update(unary: Array, z1: Array, index1: Array, weight1: Array, entries1: int, mu1: Array, z2: Array, index2: Array,
-            weight2: Array, entries2: int, mu2: Array, labels: int, softmax: bool, table: Array, first: int, last: int,
-            out: Array, x: Array, x_flat: Array, power: Array, power_flat: Array, power_bits: Array, whole: Array,
-            whole_bits: Array) -> None:  # fmt: skip
+def _update(unary: Array, mask: Array, z1: Array, index1: Array, weight1: Array, entries1: int, mu1: Array, z2: Array,
+            index2: Array, weight2: Array, entries2: int, mu2: Array, labels: int, softmax: bool, table: Array,
+            first: int, last: int, out: Array, x: Array, x_flat: Array, power: Array, power_flat: Array,
+            power_bits: Array, whole: Array, whole_bits: Array) -> None:  # fmt: skip
     """Of points ``first`` to ``last``: the softmax of the logits, or the logits' negatives.
 
-    Work space for a chunk of rows: ``x`` and ``power``, their memory flat and as integers, and ``whole`` likewise.
+    ``mask`` [n] is 0 for labels and, for a softmax, -inf for the padding. Work space for a chunk of rows: ``x`` and
+    ``power``, their memory flat and as integers, and ``whole`` likewise.
     """
     n = unary.shape[1]
     for start in range(first, last, _CHUNK):
         m = min(_CHUNK, last - start)
         for t in range(m):
             for c in range(n):
-                x[t, c] = -unary[start + t, c]
+                x[t, c] = mask[c] - unary[start + t, c]
         if entries1:
             _subtract_message(z1, index1, weight1, entries1, mu1, start, m, x, power)
         if entries2:
@@ -566,7 +548,8 @@ def _from_rows(rows: Array, image: int, first: int, last: int, out: Array) -> No
 
 FIRST_ROWS = (_mixed, _slots, _first_rows)
 NEIGHBORS = (_mixed, _slots, _neighbors)
-SUMS = (_sum_of_rows, _sums)
-GATHER = (_sum_of_rows, _gather)
+SUMS = (_add_sixes, _add_ones, _clear, _sums)
+GATHER_ROW = (_add_sixes, _add_threes, _add_ones, _clear, _gather_row)
+GATHER = (*GATHER_ROW, _gather)
 FEATURE_VJP = (_dot, _feature_vjp)
-UPDATE = (_sum_of_rows, _subtract_rows, _subtract_message, _exp, _softmax, _update)
+UPDATE = (*GATHER_ROW, _subtract_message, _exp, _softmax, _update)
