@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +29,9 @@ def _opened(path: Path) -> Any:
     try:
         picture = module.open(path)
         picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError, module.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # a damaged file raises whatever its damage leads to
         raise DataFormatError(f"{path}: must be an image, got {error}") from error
     return picture
 
@@ -76,6 +74,8 @@ def _array_in(path: Path, name: str | None) -> Array:
     """The array in an .npy file, or the one of a name in an .npz file."""
     try:
         found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray | np.lib.npyio.NpzFile):
+            raise DataFormatError(f"{path}: must be an .npy or .npz file of numbers, got {type(found).__name__}")
         if isinstance(found, np.ndarray):
             if name is not None:
                 raise DataFormatError(f"{path}: must be an .npz file for --array {name}, got one array")
@@ -86,10 +86,13 @@ def _array_in(path: Path, name: str | None) -> Array:
                 raise DataFormatError(f"{path}: must hold one array, or --array name one of them, got {there}")
             if name is not None and name not in found.files:
                 raise DataFormatError(f"{path}: must hold an array {name}, got {there}")
-            return found[name or found.files[0]]
-    except DataFormatError:
+            inside = found[name or found.files[0]]
+            if not isinstance(inside, np.ndarray):
+                raise DataFormatError(f"{path}: must hold arrays, got something else as {name or there}")
+            return inside
+    except (DataFormatError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged file raises whatever its damage leads to
         raise DataFormatError(f"{path}: must be an .npy or .npz file of numbers, got {error}") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 __all__ = ["cores", "each"]
@@ -25,7 +25,14 @@ def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> lis
     pieces = list(pieces)
     if len(pieces) < 2 or cores() < 2 or getattr(_worker, "inside", False):
         return [function(*piece) for piece in pieces]
-    return list(_the_pool().map(function, *zip(*pieces, strict=True)))
+    futures, pool = [], _the_pool()
+    try:
+        for piece in pieces:
+            futures.append(pool.submit(function, *piece))  # noqa: PERF401 (those before a failure count)
+    except RuntimeError:  # the interpreter ends: what is left is done here
+        return [future.result() for future in futures] + [function(*piece) for piece in pieces[len(futures) :]]
+    wait(futures)  # none is left behind that still writes, whatever another has raised
+    return [future.result() for future in futures]
 
 
 def _enter() -> None:

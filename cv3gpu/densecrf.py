@@ -13,8 +13,7 @@ Names, order, defaults, shapes and meaning of the arguments are pydensecrf's, an
 * ``method="lattice_fine"`` and ``"exact"`` compute the model with less error, and with none.
 * Features have 1 to 8 dimensions.
 * Where pydensecrf raises an unclear error, or takes wrong memory for an argument, an error says what must be.
-* Where the number of points is no multiple of 4, pydensecrf adds a simplex at the origin to its lattice. This one does
-  not. It shows only where features are sparse around the origin: in 2 of 69 random images, by up to 6e-4 in Q.
+* Numbers of iterations are integers that are not negative, and shapes and axes those of the array.
 * Unary objects (``ConstUnary``, ``LogisticUnary``) and the types of ``pydensecrf.eigen`` do not exist.
 
 For batches, other dtypes and gradients see :func:`cv3gpu.dense_crf` and :func:`cv3gpu.dense_crf_vjp`.
@@ -25,6 +24,7 @@ from __future__ import annotations
 import enum
 import math
 import numbers
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -37,6 +37,8 @@ from .crf import mean_field
 from .crf.grid import GridGaussian
 from .crf.mean_field import MeanField
 from .crf.pairs import AllPairs
+
+_building = threading.Lock()
 
 __all__ = [
     "CONST_KERNEL",
@@ -329,8 +331,9 @@ class DenseCRF:
     def _mean_field(self) -> MeanField:
         like = self._like if _array.on_gpu(self._like) else _array.as_numpy(self._like)
         unary = _array.zeros(like, (self._nlabels, self._nvar)) if self._unary is None else self._unary
-        for term in self._terms[len(self._kernels) :]:
-            self._kernels.append(mean_field.normalized(term.filter(like), term.normalization, like, self._nvar))
+        with _building:  # by whichever thread comes first
+            for term in self._terms[len(self._kernels) :]:
+                self._kernels.append(mean_field.normalized(term.filter(like), term.normalization, like, self._nvar))
         return MeanField(unary[None], self._kernels, [_array.from_host(term.mu, like) for term in self._terms])
 
     def _given(self, x: Any) -> Any:

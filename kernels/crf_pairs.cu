@@ -3,7 +3,7 @@
  * formula     r_i = sum_j k_ij v_j, k_ij = exp(-|f_i - f_j|^2 / 2); gradient sum_j (g_i.v_j + v_i.g_j) k_ij (f_j - f_i)
  * layout      features [images, axes, points]; points are ordered so that 64 consecutive ones, a tile, are close.
  *             Packed in that order: features [tiles, 64 + 2, 4 or 8], those of the points as differences from the middle of
-             the tile's box, then the middle in two parts, so that a difference of near points keeps its digits; values
+             the tile, the median of five points, then the middle in two parts, so that a difference of near points keeps its digits; values
              [tiles, 64, pitch], zeros past what there is;
  *             boxes [images, 2 * DIM, tiles of an image]. The tiles near a tile: rows of a sparse matrix, ascending.
  * launch      pairs_axis: a block per part of the tree; pairs_box, pairs_cut, pairs_list: a warp per tile; pairs_pack:
@@ -139,7 +139,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pairs_box(
       low = min(low, __shfl_xor_sync(ALL, low, step));
       high = max(high, __shfl_xor_sync(ALL, high, step));
     }
-    const double middle = 0.5 * (low + high);
+    const double a = __shfl_sync(ALL, x[0], 0), b = __shfl_sync(ALL, x[0], 16), c = __shfl_sync(ALL, x[1], 0),
+                 e = __shfl_sync(ALL, x[1], 16), f = __shfl_sync(ALL, x[1], 31);
+    const double under = max(min(a, b), min(c, e)), over = min(max(a, b), max(c, e));
+    const double middle = max(min(f, under), min(max(f, under), over));  // the median: one far off does not move it
 #pragma unroll
     for (int i = 0; i < 2; ++i)
       packed[(tile * LINES + lane_id() + i * LANES) * PITCH + d] = real(x[i] - middle);

@@ -1202,3 +1202,84 @@ def test_refusals_name_the_argument(k: int) -> None:
     with pytest.raises(error) as refused:
         getattr(cv3gpu, op)(**tensors)
     assert str(refused.value) == f"{op}: {text}"
+
+
+# ---- what a review found --------------------------------------------------------------------------------
+
+
+def test_an_object_is_shared_by_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cv3gpu import densecrf
+
+    rng = np.random.default_rng(3)
+    crf = densecrf.DenseCRF2D(40, 30, 5)
+    crf.setUnaryEnergy(rng.random((5, 1200), np.float32))
+    crf.addPairwiseGaussian(3, 3)
+    crf.addPairwiseBilateral(20, 13, rng.integers(0, 255, (30, 40, 3)).astype(np.uint8), 5)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: crf.inference(3), range(24)))
+    wanted = crf.inference(3)
+    assert all(np.array_equal(q, wanted) for q in results)
+
+
+@pytest.mark.parametrize("bits", [0x7FC00001, 0xFFC00000, 0x7FC0FFFF])
+@pytest.mark.parametrize("method", ["lattice", "exact"])
+def test_every_nan_stays_one(bits, method):
+    unary = np.zeros((3, 4, 5), np.float32)
+    unary.view(np.uint32)[1, 2, 3] = bits
+    assert np.isnan(cv3gpu.dense_crf(unary, None, n_iter=1, method=method)[:, 2, 3]).all()
+    features = np.zeros((2, 70), np.float32)
+    features.view(np.uint32)[0, 3] = bits
+    assert np.isnan(cv3gpu.gaussian_filter(np.ones((1, 70), np.float32), features, method="exact")).all()
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5, 1e9])
+def test_a_point_far_away_leaves_the_others_alone(path, far):
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((3, 64)).astype(np.float32)
+    features[1, 9] = far
+    values = rng.random((2, 64)).astype(np.float32)
+    got = cv3gpu.gaussian_filter(path.array(values), path.array(features), method="exact", normalization="none")
+    apart = ((features[:, :, None].astype(float) - features[:, None]) ** 2).sum(0)
+    np.testing.assert_allclose(path.numpy(got), values @ np.exp(-0.5 * apart), rtol=3e-6)
+
+
+@pytest.mark.parametrize("d", [1, 6, 8])
+def test_gradients_where_coordinates_have_no_digits(d):
+    features = np.zeros((d, 30))
+    features[:, 4] = 9e7
+    values = np.random.default_rng(0).random((2, 30))
+    g = cv3gpu.gaussian_filter_vjp(values, values, features)
+    assert g.features.shape == features.shape and np.isfinite(g.values).all()
+
+
+def test_a_forbidden_label_has_no_mass(path):
+    unary = np.zeros((3, 4, 5), np.float32)
+    unary[1, 2, 3] = np.inf
+    q = path.numpy(cv3gpu.dense_crf(path.array(unary), None, n_iter=2))
+    assert q[1, 2, 3] == 0.0
+    np.testing.assert_allclose(q.sum(0), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"theta_gamma": 1e-8}, "theta_gamma must be a 1e+06th of the image's range at least, got a range of"),
+        ({"compat_smooth": 1e39}, "compat_smooth must be finite in float32, got 1e+39"),
+        ({"compat_smooth": [True, False]}, "compat_smooth must hold numbers, got bool"),
+        ({"compat_smooth": 10**400}, "compat_smooth must be a number, a vector [L] or a matrix [L, L], got 1000"),
+        ({"theta_gamma": b"ab"}, "theta_gamma must be a number, got b'ab'"),
+    ],
+)
+def test_numbers_that_are_none(arguments, text):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        cv3gpu.dense_crf(np.zeros((2, 4, 5), np.float32), None, **arguments)
+    assert str(refused.value).startswith(f"dense_crf: {text}")
+
+
+@pytest.mark.parametrize("needs", [(True,), None, True, "abcdefg", (1,) * 7, (True,) * 8])
+def test_needs_are_seven_bools(needs):
+    unary = np.zeros((2, 4, 5))
+    with pytest.raises((TypeError, ValueError), match="dense_crf_vjp: needs must be 7 bools, for unary, image"):
+        cv3gpu.dense_crf_vjp(unary, unary, None, needs=needs)

@@ -45,6 +45,15 @@ def test_an_exception_is_raised_by_the_call(two_cores):
     assert _threads.each(abs, [(-1,), (-2,)]) == [1, 2]
 
 
+def test_pieces_without_arguments(two_cores):
+    assert _threads.each(lambda: 1, [(), ()]) == [1, 1]
+
+
+def test_without_a_pool_the_caller_does_it(two_cores):
+    _threads._the_pool().shutdown()
+    assert _threads.each(abs, [(-1,), (-2,)]) == [1, 2]
+
+
 def test_a_worker_does_not_wait_for_the_pool(two_cores):
     def outer(k):
         return sum(_threads.each(lambda x: x * k, [(x,) for x in range(4)]))

@@ -78,8 +78,8 @@ class _Numbered(NamedTuple):
 
 def _numbered(keys: Array, hashes: Array, distinct: int) -> tuple[_Numbered, Array]:
     """The different rows among ``keys``, about ``distinct`` of them, and each row's number."""
-    if len(keys) >= 2**32:
-        raise ValueError(f"lattice: at most 2^32 - 1 keys can be told apart, got {len(keys)}")
+    if len(keys) >= 2**31:
+        raise ValueError(f"lattice: corners of simplices must be fewer than 2^31, got {len(keys)}; filter fewer points")
     first = np.empty(len(keys), np.uint32)
     find = compiled(*_loops.FIRST_ROWS)
     parts = 1 << (cores() - 1).bit_length() if len(keys) >= _PIECE else 1
@@ -124,7 +124,7 @@ class Lattice:
         each(find, _images(batch, n))
         vertices = self._number(keys, hashes, dilate)
         self._connect(vertices)
-        self._spare: Array | None = None  # rows of vertices between two axes: one thread at a time may filter
+        self._spare: list[Array] = []  # rows of vertices between two axes; who filters takes them away meanwhile
         self._folded_splat: tuple[Array | None, Array] | None = None
         self._folded_gather: tuple[Array | None, Array] | None = None
 
@@ -160,7 +160,9 @@ class Lattice:
         m, d1 = self.n_vertices, self.entries
         self.neighbor = np.full((d1, 2, m), m, np.int32)
         find = compiled(*_loops.NEIGHBORS)
-        each(lambda low, high: find(*vertices, low, high, self.neighbor), _ranges(m))
+        marks = np.zeros(1 << max(4, (4 * m).bit_length()) >> 3, np.uint8)
+        compiled(*_loops.MARK)(vertices.hashes, marks)
+        each(lambda low, high: find(*vertices, marks, low, high, self.neighbor), _ranges(m))
         points = self.number.shape[0]
         self.vertex = np.empty(points * d1, np.int32)
         corners = compiled(_loops._corners_of)
@@ -177,29 +179,31 @@ class Lattice:
 
     def _bands(self) -> list[tuple[int, int]]:
         """The vertices in parts of equal work."""
-        parts = 2 * cores() if self.number.shape[0] >= _PIECE else 1
+        parts = cores() if self.number.shape[0] >= _PIECE else 1
         work = self.start + np.arange(self.start.shape[0])
         edges = np.searchsorted(work, np.linspace(0, work[-1], parts + 1)[1:-1]).tolist()
         return list(itertools.pairwise([0, *edges, self.n_vertices]))
 
     def _splat_weights(self, scale: Array | None) -> Array:
         """The barycentric coordinates times the points' scale, vertex after vertex."""
-        if self._folded_splat is None or self._folded_splat[0] is not scale:
+        kept = self._folded_splat
+        if kept is None or kept[0] is not scale:
             weight = np.empty(self.entry.shape, self.bary.dtype)
             run, factors = compiled(_loops._reordered), _NONE if scale is None else scale
             bary = self.bary.reshape(-1)
             each(lambda low, high: run(bary, self.entry, self.point, factors, low, high, weight),
                  _ranges(weight.shape[0]))  # fmt: skip
-            self._folded_splat = scale, weight
-        return self._folded_splat[1]
+            self._folded_splat = kept = scale, weight
+        return kept[1]
 
     def gather_weights(self, scale: Array | None) -> Array:
         """The barycentric coordinates times alpha and the points' scale, point after point."""
-        if self._folded_gather is None or self._folded_gather[0] is not scale:
+        kept = self._folded_gather
+        if kept is None or kept[0] is not scale:
             factor = self.bary.dtype.type(self.alpha)
             weight = self.bary * (factor if scale is None else factor * scale[:, None])
-            self._folded_gather = scale, weight.reshape(-1)
-        return self._folded_gather[1]
+            self._folded_gather = kept = scale, weight.reshape(-1)
+        return kept[1]
 
     def total(self) -> Array:
         """K 1, for each point."""
@@ -217,18 +221,23 @@ class Lattice:
     def spread(self, values: Array, scale: Array | None = None, transposed: bool = False) -> Array:
         """Rows of points to rows of vertices [M + 1, W], blurred; the last row is zero."""
         shape = self.n_vertices + 1, values.shape[1]
-        if self._spare is None or self._spare.shape != shape:
-            self._spare = np.empty(shape, values.dtype)
+        try:
+            spare = self._spare.pop()
+        except IndexError:
+            spare = np.empty(shape, values.dtype)
+        if spare.shape != shape:
+            spare = np.empty(shape, values.dtype)
         z = np.empty(shape, values.dtype)
         axes = [*range(self.entries)][:: -1 if transposed else 1] * self.blurs
-        now, after = (self._spare, z) if len(axes) % 2 else (z, self._spare)  # so that the last one is in z
-        z[-1] = self._spare[-1] = 0
+        now, after = (spare, z) if len(axes) % 2 else (z, spare)  # so that the last one is in z
+        z[-1] = spare[-1] = 0
         weight = self._splat_weights(scale)
         sums, blur = compiled(*_loops.SUMS), compiled(_loops._blur)
         each(lambda low, high: sums(values, self.start, self.point, weight, low, high, now), self.bands)
         for axis in axes:
             each(blur, [(now, self.neighbor, axis, *part, after) for part in _ranges(self.n_vertices)])
             now, after = after, now
+        self._spare.append(spare)
         return z
 
     def gather(self, z: Array, scale: Array | None = None) -> Array:
@@ -288,8 +297,8 @@ def update(
     def part(first: int, last: int) -> None:
         x, power, whole = np.empty((3, _CHUNK, width), real)
         flat_power, flat_whole = power.reshape(-1), whole.reshape(-1)
-        run(unary, mask, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1), power,
-            flat_power, flat_power.view(bits), flat_whole, flat_whole.view(bits))  # fmt: skip
+        run(unary, mask, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1),
+            power, flat_power, flat_power.view(bits), flat_whole, flat_whole.view(bits))  # fmt: skip
 
     each(part, _ranges(points))
     return out

@@ -203,7 +203,15 @@ def _ring_keys(vertices: Array, hashes: Array, low: int, high: int, keys: Array,
                 key_hashes[row] = h
 
 
-def _neighbors(vertices: Array, hashes: Array, table: Array, parts: int, low: int, high: int, neighbor: Array) -> None:
+def _mark(hashes: Array, marks: Array) -> None:
+    """Sets a bit for each key: most neighbours are missing, and are then not looked for in the larger table."""
+    for v in range(hashes.shape[0]):
+        bit = (_mixed(hashes[v]) >> 20) & (8 * marks.shape[0] - 1)
+        marks[bit >> 3] |= 1 << (bit & 7)
+
+
+def _neighbors(vertices: Array, hashes: Array, table: Array, parts: int, marks: Array, low: int, high: int,
+               neighbor: Array) -> None:  # fmt: skip
     """Fills ``neighbor`` [d + 1, 2, M], whose entries begin as M, from the lower sides of these vertices."""
     d = vertices.shape[1] - 1
     size = table.shape[0] // parts
@@ -213,6 +221,9 @@ def _neighbors(vertices: Array, hashes: Array, table: Array, parts: int, low: in
             step += d * HASH[j] if j == axis else -HASH[j]
         for v in range(low, high):
             mixed = _mixed(hashes[v] + step)
+            bit = (mixed >> 20) & (8 * marks.shape[0] - 1)
+            if not (marks[bit >> 3] >> (bit & 7)) & 1:
+                continue
             part, slot = _slots(mixed, parts, size)
             while True:
                 word = table[part * size + slot]
@@ -390,7 +401,7 @@ def _feature_vjp(z: Array, z_t: Array, values: Array, grad: Array, vertex: Array
             w[r] = alpha * (_dot(z, v, grad, p) + _dot(z_t, v, values, p))
         ranks, left = simplices[number[p], d], d * (d + 1) // 2
         for j in range(d + 1):
-            rank = max(left, 0) if j == d else (ranks >> (4 * j)) & 15
+            rank = min(max(left, 0), d) if j == d else (ranks >> (4 * j)) & 15  # they are 0 to d, once each
             left -= rank
             after = d - rank + 1 if rank > 0 else 0
             w[d + 1 + j] = (w[d - rank] - w[after]) / (d + 1)
@@ -418,24 +429,28 @@ def exp_table(dtype: str) -> Array:
 
 
 def _exp(x: Array, n: int, table: Array, whole: Array, whole_bits: Array, power: Array, power_bits: Array) -> None:
-    """``power = exp(x)`` for n numbers that are not positive; the ``bits`` are the same memory as integers."""
+    """``power = exp(x)`` for n numbers that are not positive; the ``bits`` are the same memory as integers.
+
+    Zero far below. NaN stays NaN: nothing is added to its bits.
+    """
     log2e, magic, high, low, least = table[0], table[1], table[2], table[3], table[4]
     digits, c0, c1, c2, c3 = int(table[5]), table[6], table[7], table[8], table[9]
     c4, c5, c6, c7 = table[10], table[11], table[12], table[13]
+    zero = x.dtype.type(0.0)
     for k in range(n):
-        v = least if x[k] < least else x[k]
-        t = v * log2e + magic
-        f = (v - (t - magic) * high) - (t - magic) * low
+        t = x[k] * log2e + magic if x[k] >= least else magic
+        f = (x[k] - (t - magic) * high) - (t - magic) * low
         whole[k] = t
-        power[k] = ((((((c0 * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
+        p = ((((((c0 * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
+        power[k] = zero if x[k] < least else p
     for first in range(14, table.shape[0], 7):
         c1, c2, c3, c4 = table[first], table[first + 1], table[first + 2], table[first + 3]
         c5, c6, c7 = table[first + 4], table[first + 5], table[first + 6]
         for k in range(n):
-            v = least if x[k] < least else x[k]
             t = whole[k]
-            f = (v - (t - magic) * high) - (t - magic) * low
-            power[k] = ((((((power[k] * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
+            f = (x[k] - (t - magic) * high) - (t - magic) * low
+            p = ((((((power[k] * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
+            power[k] = zero if x[k] < least else p
     for k in range(n):
         power_bits[k] += whole_bits[k] << digits
 
@@ -547,6 +562,7 @@ def _from_rows(rows: Array, image: int, first: int, last: int, out: Array) -> No
 
 
 FIRST_ROWS = (_mixed, _slots, _first_rows)
+MARK = (_mixed, _mark)
 NEIGHBORS = (_mixed, _slots, _neighbors)
 SUMS = (_add_sixes, _add_ones, _clear, _sums)
 GATHER_ROW = (_add_sixes, _add_threes, _add_ones, _clear, _gather_row)

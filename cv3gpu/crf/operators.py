@@ -30,6 +30,8 @@ METHODS = ("lattice", "lattice_fine", "exact")
 DTYPES = ("float32", "float64")
 MOST_LABELS = 1024
 MOST_FEATURES = 8
+# Features: on a lattice they are int32 and have digits left for places between; else their squares are finite.
+FARTHEST = {"float32": 1e6, "float64": 1e8, "exact": 1e15}
 PARAMETERS = ("theta_gamma", "compat_smooth", "theta_alpha", "theta_beta", "compat_bilateral")
 
 
@@ -109,22 +111,47 @@ def _numbers(op: str, argument: str, value: Any, count: int, what: str) -> tuple
         value = value.tolist()
     elif isinstance(value, np.generic):
         value = value.item()
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * count
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value] * count
     if len(values) != count:
         _check.fail(op, argument, f"be a number or {what}", repr(value))
     return tuple(_check.real(op, argument, x, positive=True) for x in values)
 
 
+def _wanted(op: str, needs: Any, names: Sequence[str]) -> dict[str, bool]:
+    """Which gradients are wanted."""
+    rule = f"be {len(names)} bools, for {', '.join(names)}"
+    if not isinstance(needs, Sequence) or isinstance(needs, str) or len(needs) != len(names):
+        _check.fail(op, "needs", rule, repr(needs))
+    if not all(isinstance(need, bool | np.bool_) for need in needs):
+        _check.fail(op, "needs", rule, repr(needs), error=TypeError)
+    return dict(zip(names, map(bool, needs), strict=True))
+
+
+def _near(op: str, argument: str, farthest: float, kind: str) -> None:
+    """Refuses features that are too far from zero for a lattice of a dtype, or for all pairs."""
+    if not farthest <= FARTHEST[kind]:
+        advice = "" if kind == "exact" else "a lattice has no digits left there; take method='exact'"
+        given = argument == "features"
+        share = f"be a {FARTHEST[kind]:g}th of the image's range at least"
+        rule = f"be within {FARTHEST[kind]:g} of 0" if given else share
+        got = f"{farthest:g}" if given else f"a range of {farthest:g} widths"
+        _check.fail(op, argument, rule, got, advice)
+
+
 def _entries(op: str, argument: str, value: Any) -> Any:
     """A compatibility as an array; its shape is not checked."""
     if _array.family(value) is None:
-        if isinstance(value, bool | str) or not isinstance(value, int | float | np.generic | Sequence):
-            rule = "be a number, a vector [L] or a matrix [L, L]"
+        rule = "be a number, a vector [L] or a matrix [L, L]"
+        wrong = isinstance(value, bool | str | bytes | np.bool_)
+        if wrong or not isinstance(value, int | float | np.generic | Sequence):
             _check.fail(op, argument, rule, _check.kind(value), error=TypeError)
         try:
-            value = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            _check.fail(op, argument, "be a number, a vector [L] or a matrix [L, L]", repr(value))
+            given = np.asarray(value)
+            value = given.astype(np.float64, casting="same_kind")
+        except (TypeError, ValueError, OverflowError):
+            _check.fail(op, argument, rule, repr(value))
+        if given.dtype == bool:
+            _check.fail(op, argument, "hold numbers", "bool", error=TypeError)
     elif _check.name_of(value.dtype) not in (*DTYPES, "int64", "int32"):
         _check.fail(op, argument, "have dtype float32 or float64", _check.name_of(value.dtype), error=TypeError)
     return value
@@ -136,9 +163,12 @@ def _compatibility(op: str, argument: str, value: Any, labels: int, like: Any) -
     if tuple(value.shape) not in ((), (labels,), (labels, labels)):
         rule = f"be a number, or have shape [{labels}] or [{labels}, {labels}] to match unary"
         _check.fail(op, argument, rule, tuple(value.shape))
-    if _array.device_of(value) == "cpu" and not np.isfinite(_array.to_host(value)).all():
-        _check.fail(op, argument, "be finite", value.tolist())
-    value = _array.astype(value, _array.dtype_name(like))
+    given, real = value, _array.dtype_name(like)
+    with np.errstate(over="ignore"):
+        value = _array.astype(value, real)
+    for x, rule in ((given, "be finite"), (value, f"be finite in {real}")):
+        if _array.device_of(x) == "cpu" and not np.isfinite(_array.to_host(x)).all():
+            _check.fail(op, argument, rule, given.tolist())
     if _array.family(value) != _array.family(like) or _array.device_of(value) != _array.device_of(like):
         value = _array.from_host(_array.to_host(value), like)
     if value.ndim == 0:
@@ -208,6 +238,7 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
 
     features: list[Any] = [None]
     if method == "lattice":
+        _near(op, "theta_gamma", max(size.width / gamma[0], size.height / gamma[1]), real)
         features[0] = _features(size, None, (gamma[0], gamma[1]), (), like, real)
         kernels = [kernel(machine.Lattice(features[0]))]
     else:
@@ -215,6 +246,10 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
     widths: list[tuple[float, ...]] = [gamma]
     if image is not None:
         wide = "float64" if method == "exact" else real
+        kind = "exact" if method == "exact" else real
+        _near(op, "theta_alpha", max(size.width / alpha[0], size.height / alpha[1]), kind)
+        if _check.name_of(image.dtype) == "uint8":
+            _near(op, "theta_beta", 255 / min(beta), kind)
         features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, wide))
         widths.append((*alpha, *beta))
         if method == "exact":
@@ -277,7 +312,7 @@ def dense_crf(
     Parameters
     ----------
     unary : array, [..., L, H, W], float32/float64
-        U, -log p of L labels, 1 to 1024. +inf forbids a label.
+        U, -log p of L labels, 1 to 1024. +inf forbids a label; NaN, or a pixel without a label, makes its image NaN.
     image : array, [..., H, W, C] or [..., H, W], uint8/float32/float64, or None
         1 to 6 channels, 0 to 255 for the default widths. None: smoothness only.
     theta_gamma : number, pair (x, y) or array, pixels
@@ -432,13 +467,13 @@ def dense_crf_vjp(
     """
     op = "dense_crf_vjp"
     n_iter = _check.integer(op, "n_iter", n_iter, 0)
+    wants = _wanted(op, needs, ("unary", "image", *PARAMETERS))
     _check.shape(op, "grad", grad, tuple(unary.shape))
     _check.same_dtype(op, "grad", grad, "unary", unary)
     values = (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral)
     parameters = dict(zip(PARAMETERS, values, strict=True))
     wide = [_widened(x) if method == "exact" else x for x in (grad, unary, image)]
     size, terms, field = _field(op, wide[1], wide[2], parameters, method, normalization)
-    wants = dict(zip(("unary", "image", *PARAMETERS), needs, strict=True))
     by_width = wants["image"] or any(wants[name] for name in PARAMETERS if name.startswith("theta"))
     back = Reverse(field, _host(wide[0]).reshape(size.batch, size.labels, size.pixels), n_iter, by_width)
     found: dict[str, Any] = dict.fromkeys(wants)
@@ -535,6 +570,8 @@ def _filter(op: str, values: Any, features: Any, method: Any, normalization: Any
     if method == "exact":
         chosen: Any = AllPairs(points)
     else:
+        if not _array.on_gpu(points) and points.size:
+            _near(op, "features", float(abs(points).max()), _array.dtype_name(points))
         chosen = machine.Lattice(points, 2, True) if method == "lattice_fine" else machine.Lattice(points)
     kernel = mean_field.normalized(chosen, normalization, points, batch * n)
     rows = machine.to_rows(_array.contiguous(_host(values).reshape(batch, channels, n)), width(channels))
@@ -635,15 +672,16 @@ def gaussian_filter_vjp(
     array([[1.6065, 1.6065]])
     """
     op = "gaussian_filter_vjp"
+    wants = _wanted(op, needs, ("values", "features"))
     machine, kernel, rows = _filter(op, values, features, method, normalization)
     _check.shape(op, "grad", grad, tuple(values.shape))
     _check.same_dtype(op, "grad", grad, "values", values)
     toward = machine.to_rows(_array.contiguous(_host(grad).reshape(_three(values))), rows.shape[1])
     by_values, by_features = None, None
-    if needs[0]:
+    if wants["values"]:
         back = machine.from_rows(_array.contiguous(kernel.apply_transposed(toward)), _three(values))
         by_values = _returned(back, values)
-    if needs[1]:
+    if wants["features"]:
         by_features = _returned(mean_field.width_vjp(kernel, rows, toward), features)
     return GaussianFilterGradients(by_values, by_features)
 

@@ -22,7 +22,7 @@ __all__ = ["AllPairs"]
 Array = np.ndarray
 
 TILE = 64  # points of a tile; the kernels' figure as well
-LINES = TILE + 2  # of a tile's features in the kernels: with the middle of its box, and what float32 lacks of that
+LINES = TILE + 2  # of a tile's features in the kernels: with its middle, and what float32 lacks of that
 BINS = 512  # of half the squared distance of two boxes, PER_UNIT of them for each unit
 PER_UNIT = 8
 TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
@@ -262,7 +262,8 @@ def _tree(point: Array, order: Array, levels: int) -> None:
 def _pack(point: Array, order: Array, packed: Array, middle: Array, low: Array, high: Array) -> None:
     """Features by tiles, and boxes [D, T], NaN where a feature is.
 
-    ``packed`` [T, axes, 64] are differences from the boxes' middles [T, axes]; the last point again past the end.
+    ``packed`` [T, axes, 64] are differences from a middle [T, axes], the median of five points, which one that lies far
+    off does not move; the last point again past the end.
     """
     n = order.size
     for tile in range(packed.shape[0]):
@@ -279,7 +280,11 @@ def _pack(point: Array, order: Array, packed: Array, middle: Array, low: Array, 
                     low[d, tile] = x
                 if not x <= high[d, tile]:
                     high[d, tile] = x
-            middle[tile, d] = 0.5 * (low[d, tile] + high[d, tile])
+            a, b = point[order[tile * TILE], d], point[order[min(tile * TILE + 16, n - 1)], d]
+            c, e = point[order[min(tile * TILE + 32, n - 1)], d], point[order[min(tile * TILE + 48, n - 1)], d]
+            x = point[order[min(tile * TILE + 63, n - 1)], d]
+            under, over = max(min(a, b), min(c, e)), min(max(a, b), max(c, e))
+            middle[tile, d] = max(min(x, under), min(max(x, under), over))
             for q in range(TILE):
                 x = point[order[min(tile * TILE + q, n - 1)], d]
                 packed[tile, d, q] = x - middle[tile, d]
@@ -383,7 +388,7 @@ def _exp2(x: Array, shifted: Array, c: Array) -> None:
         for i in range(x.size):
             y = x[i] * factor
             y = lowest if y < lowest else y
-            s = y + shift
+            s = y + shift if y == y else shift
             f = y - (s - shift)
             shifted[i] = s
             x[i] = (((((c6 * f + c5) * f + c4) * f + c3) * f + c2) * f + c1) * f + c0
@@ -392,7 +397,7 @@ def _exp2(x: Array, shifted: Array, c: Array) -> None:
     for i in range(x.size):
         y = x[i] * factor
         y = lowest if y < lowest else y
-        s = y + shift
+        s = y + shift if y == y else shift
         f = y - (s - shift)
         shifted[i] = s
         upper = (((c11 * f + c10) * f + c9) * f + c8) * f + c7

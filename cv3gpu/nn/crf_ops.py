@@ -248,6 +248,10 @@ def _tensors(op: str, unary: Tensor, image: Tensor | None, parameters: Sequence[
     """The parameters as tensors; an error where the operator has to say what is wrong."""
     channels = image.shape[-1] if image is not None and image.ndim == unary.ndim else 1
     theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral = parameters
+    for name, value in zip(operators.PARAMETERS, parameters, strict=True):
+        if isinstance(value, Tensor) and value.device.type not in ("cpu", unary.device.type):
+            rule = f"be on unary's device ({unary.device}) or the CPU"
+            _check.fail(op, name, rule, value.device, error=TypeError)
     return [
         _widths(op, "theta_gamma", theta_gamma, 2),
         _compatibility(op, "compat_smooth", compat_smooth),

@@ -178,7 +178,7 @@ class DenseCRF(torch.nn.Module):
         self.log_theta_beta = parameter("theta_beta", _widths("theta_beta", theta_beta, None, channels).log())
 
     def forward(self, logits: Tensor, image: Tensor | None = None) -> Tensor:
-        """Infers from ``logits`` [..., L, H, W], and an ``image`` [..., C, H, W] of integers or floats or None.
+        """Infers from ``logits`` [..., L, H, W], and an ``image`` [..., C, H, W] of uint8 or floats or None.
 
         Returns log Q or Q, [..., L, H, W], float32 or, for logits in float64, float64.
         """
