@@ -227,6 +227,7 @@ _PACKAGES = (
     "scipy",
     "torch",
     "torchvision",
+    "pydensecrf2",
     "cupy-cuda12x",
     "cupy-cuda13x",
     "numba",
