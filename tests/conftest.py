@@ -47,6 +47,7 @@ class Path:
     def __init__(self, name: str, library: str) -> None:
         self.name = name
         self.library = library
+        self.is_torch, self.is_numpy = library == "torch", library == "numpy"
         self.runs_kernels = name not in {"numpy", "torch"}
 
     def array(self, values: Any, dtype: str | None = None, layout: str = "nchw") -> Any:

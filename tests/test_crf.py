@@ -418,12 +418,12 @@ def test_any_strides(path: Any, view: str) -> None:
         "step": lambda x, first: x[:, ::2, 1:, ::3] if first else x[:, 1:, ::3, :2],
         "transposed": lambda x, first: x.swapaxes(2, 3) if first else x.swapaxes(1, 2),
         "flipped": lambda x, first: x[..., ::-1] if first else x[:, :, ::-1, ::-1],
-        "expanded": lambda x, first: (x.expand if path.library == "torch" else functools.partial(_broadcast, x))(2, *x.shape[1:]),
+        "expanded": lambda x, first: (x.expand if path.is_torch else functools.partial(_broadcast, x))(2, *x.shape[1:]),
         "read-only": lambda x, first: _frozen(x),
     }  # fmt: skip
-    if view == "flipped" and path.library == "torch":
+    if view == "flipped" and path.is_torch:
         pytest.skip("torch has no negative strides")
-    if view == "read-only" and path.library != "numpy":
+    if view == "read-only" and not path.is_numpy:
         pytest.skip("NumPy's arrays alone can be read-only")
     if view == "expanded":
         values, picture = values[:1], picture[:1]
@@ -756,7 +756,7 @@ def test_gradients_on_every_path(path: Any, name: str, method: str) -> None:
             assert got is None
             continue
         given = {"unary": unary, "image": image, **options}.get(argument)
-        if path.library == "numpy":
+        if path.is_numpy:
             assert type(got) is np.ndarray and got.dtype == (given.dtype if _array.family(given) else np.float64)
         limit = (GRADIENT if method == "exact" else ON_A_LATTICE)[min(dtype, _array.dtype_name(got))]
         assert relative(got, np.asarray(slopes, np.float64)) <= limit, argument

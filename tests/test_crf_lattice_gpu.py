@@ -281,7 +281,7 @@ def test_images_without_numbers_harm_no_other(kernel_path):
 
 def test_too_many_points_are_refused(kernel_path):
     like = kernel_path.array(np.zeros((1, 8, 1), "float32"))
-    spread = like.expand(1, 8, 2**28) if kernel_path.library == "torch" else _array.module(like).broadcast_to(like, (1, 8, 2**28))
+    spread = like.expand(1, 8, 2**28) if kernel_path.is_torch else _array.module(like).broadcast_to(like, (1, 8, 2**28))
     with pytest.raises(ValueError, match=r"lattice: vertices around all points must be fewer than 2\^31, got \d+; filter fewer"):
         _gpu.Lattice(spread)
 

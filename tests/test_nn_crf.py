@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import library  # noqa: E402
 from torch.autograd import gradcheck  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -118,13 +119,13 @@ def points(device: str, dtype: Any = torch.float64, lead: tuple[int, ...] = (), 
 def test_opcheck_dense_crf(method: str, compat: str, device: str) -> None:
     op = torch.ops.cv3gpu.dense_crf.default
     inputs = problem(device, torch.float32, lead=(2,), compat=compat, single=compat == "potts")
-    torch.library.opcheck(op, by_position(inputs, 2, method))
+    library.opcheck(op, by_position(inputs, 2, method))
     if compat == "matrix":
         inputs["unary"] = inputs["unary"].detach().mT.contiguous().mT  # columns first in memory
         inputs["image"] = inputs["image"].detach().to(torch.uint8)
-        torch.library.opcheck(op, by_position(inputs, 2, method, "after"))
+        library.opcheck(op, by_position(inputs, 2, method, "after"))
         inputs |= {"image": None, "theta_beta": torch.tensor(13.0)}
-        torch.library.opcheck(op, by_position(inputs, 2, method, "none"))
+        library.opcheck(op, by_position(inputs, 2, method, "none"))
 
 
 @pytest.mark.parametrize("needs", [(True,) * 7, (False, True, False, True, False, True, False), (False,) * 7], ids=str)
@@ -133,21 +134,21 @@ def test_opcheck_dense_crf_vjp(method: str, needs: tuple[bool, ...], device: str
     op = torch.ops.cv3gpu.dense_crf_vjp.default
     inputs = problem(device, torch.float32, compat="matrix", grad=False)
     grad = torch.ones_like(inputs["unary"])
-    torch.library.opcheck(op, (grad, *by_position(inputs, 2, method), list(needs)))
+    library.opcheck(op, (grad, *by_position(inputs, 2, method), list(needs)))
     inputs["theta_alpha"] = torch.tensor(3)  # on the CPU, of integers: its gradient is in float64
     inputs["image"] = inputs["image"][..., 0].to(torch.uint8)
     inputs["theta_beta"] = inputs["theta_beta"][0].double()
-    torch.library.opcheck(op, (grad, *by_position(inputs, 2, method), list(needs)))
+    library.opcheck(op, (grad, *by_position(inputs, 2, method), list(needs)))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_opcheck_gaussian_filter(method: str, device: str) -> None:
     values, features = points(device, torch.float32, (2,))
-    torch.library.opcheck(torch.ops.cv3gpu.gaussian_filter.default, (values, features, method, "symmetric"))
-    torch.library.opcheck(torch.ops.cv3gpu.gaussian_filter.default, (values.detach(), features.detach()))
+    library.opcheck(torch.ops.cv3gpu.gaussian_filter.default, (values, features, method, "symmetric"))
+    library.opcheck(torch.ops.cv3gpu.gaussian_filter.default, (values.detach(), features.detach()))
     for needs in ([True, True], [False, True], [False, False]):
         args = (torch.ones_like(values), values.detach(), features.detach(), method, "before", needs)
-        torch.library.opcheck(torch.ops.cv3gpu.gaussian_filter_vjp.default, args)
+        library.opcheck(torch.ops.cv3gpu.gaussian_filter_vjp.default, args)
 
 
 # ---- values and gradients -------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 __all__ = ["as_under_autocast", "batch_vmap", "by_position", "define", "in_front", "nothing_setup", "register"]
 
 Policy = Literal["lower", "keep", "float32"]
 
-_LIBRARY = torch.library.Library("cv3gpu", "DEF")
+_LIBRARY = library.Library("cv3gpu", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # the layout follows the input's
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -91,9 +91,9 @@ def register(
 ) -> None:
     """All of an operator but its kernels."""
     name = op.name()
-    torch.library.register_fake(name, fake, lib=_LIBRARY)
-    torch.library.register_autograd(name, backward, setup_context=setup, lib=_LIBRARY)
-    torch.library.register_vmap(name, vmap, lib=_LIBRARY)
+    library.register_fake(name, fake, lib=_LIBRARY)
+    library.register_autograd(name, backward, setup_context=setup, lib=_LIBRARY)
+    library.register_vmap(name, vmap, lib=_LIBRARY)
     for device in ("cpu", "cuda"):
         _register_autocast(op, device, autocast)
 
