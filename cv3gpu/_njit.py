@@ -32,7 +32,7 @@ How the machine code is called: numba compiles a function to ``i32 status = f(re
 where an array is spread out to (owner, parent, number of elements, bytes per element, data, shape...,
 strides...). A few lines of LLVM code in front of it (`_bridge`) read those from the ndarray object itself,
 whose layout is part of NumPy's binary interface, so that a call from Python passes one pointer per array. The
-owner is NULL: reference counting skips it. ctypes makes the call, and releases the GIL during it.
+owner is NULL, and nothing counts references. ctypes makes the call, and releases the GIL during it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import struct
 import sys
@@ -61,7 +62,7 @@ __all__ = ["compiled"]
 Function = Callable[..., Any]
 
 before_compiling: list[Callable[[], None]] = []  # called, and forgotten, once there is something to compile
-_FORMAT = 1  # of the files; counts up when what they hold changes
+_FORMAT = 2  # of the files; counts up when what they hold changes
 _use_objects = True  # False sends every call to numba's dispatcher
 
 
@@ -78,6 +79,23 @@ def inlined(function: Function) -> Function:
 
 
 _inlined: set[Function] = set()
+
+
+def lowered(write: Function) -> Callable[[Function], Function]:
+    """Marks a helper that has LLVM code of its own: ``write(builder, real, *arguments)`` writes it.
+
+    It takes dense arrays and integers, and returns nothing. An array comes as its data and its shape; ``real`` is the
+    LLVM type of the first array's elements. What the function says in Python must be the same.
+    """
+
+    def mark(function: Function) -> Function:
+        _lowered[function] = write
+        return function
+
+    return mark
+
+
+_lowered: dict[Function, Function] = {}
 
 
 class Entry:
@@ -268,7 +286,9 @@ def _described_function(function: Function, functions: tuple[Function, ...]) -> 
 
     if function.__closure__ or function.__defaults__ or function.__kwdefaults__:
         raise _Unknown("a closure or default values")
-    return function.__name__, function in _inlined, described(function.__code__)
+    written = Path(_lowered[function].__code__.co_filename).read_bytes() if function in _lowered else b""
+    digest = hashlib.sha256(written).hexdigest()
+    return function.__name__, function in _inlined, digest, described(function.__code__)
 
 
 @functools.cache
@@ -411,10 +431,11 @@ def _knows_ndarray() -> bool:
 _helpers: dict[Hashable, Any] = {}  # functions that are called by others, as numba's dispatchers
 
 
-def _jitted(functions: tuple[Function, ...], **options: Any) -> Any:
+def _jitted(functions: tuple[Function, ...], counted: bool = True, **options: Any) -> Any:
     """The entry as numba's dispatcher, with nothing compiled yet.
 
-    Entries whose lists begin alike share these helpers, so that each is compiled once for the same types.
+    Entries whose lists begin alike share these helpers, so that each is compiled once for the same types. With nothing
+    ``counted``, no array's owner is: functions cannot allocate, and no call stands between the loops.
     """
     numba = importlib.import_module("numba")
     scopes = {id(f.__globals__): dict(f.__globals__) for f in functions}
@@ -422,17 +443,49 @@ def _jitted(functions: tuple[Function, ...], **options: Any) -> Any:
     for place, function in enumerate(functions):  # leave out what only a call from Python needs
         entry = function is functions[-1]
         shared = "" if entry else _key(functions[: place + 1], ())
-        jitted = _helpers.get((function, shared)) if shared else None
+        kept = function, shared, counted
+        jitted = _helpers.get(kept) if shared else None
         if jitted is None:
             wrappers = options if entry else {"no_cpython_wrapper": True, "forceinline": function in _inlined}
-            jit = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **wrappers)
+            jit = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=counted, **wrappers)
             scope = scopes[id(function.__globals__)]
-            jitted = jit(types.FunctionType(function.__code__, scope, function.__name__))
+            if function in _lowered:
+                jitted = _intrinsic(function)
+            else:
+                jitted = jit(types.FunctionType(function.__code__, scope, function.__name__))
             if shared:
-                _helpers[function, shared] = jitted
+                _helpers[kept] = jitted
         for scope in scopes.values():
             scope.update({name: jitted for name, value in scope.items() if value is function})
     return jitted
+
+
+def _intrinsic(function: Function) -> Any:
+    """What numba calls for a function that has LLVM code of its own."""
+    numba, extending = importlib.import_module("numba"), importlib.import_module("numba.extending")
+
+    def given(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+        if not isinstance(kind, numba.types.Array):
+            return context.cast(builder, value, kind, numba.types.int64)
+        array = context.make_array(kind)(context, builder, value)
+        return array.data, [builder.extract_value(array.shape, axis) for axis in range(kind.ndim)]
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        real = context.get_data_type(next(k.dtype for k in signature.args if isinstance(k, numba.types.Array)))
+        pairs = zip(signature.args, values, strict=True)
+        _lowered[function](builder, real, *(given(context, builder, *pair) for pair in pairs))
+        return context.get_dummy_value()
+
+    def typed(context: Any, *kinds: Any) -> Any:
+        if any(isinstance(kind, numba.types.Array) and kind.layout != "C" for kind in kinds):
+            raise numba.errors.TypingError(f"{function.__name__}: arrays must be dense")
+        return numba.types.none(*map(numba.types.unliteral, kinds)), code
+
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)
+    signature = inspect.signature(function)
+    typed.__signature__ = signature.replace(parameters=[context, *signature.parameters.values()])  # type: ignore[attr-defined]
+    typed.__name__ = function.__name__
+    return extending.intrinsic(typed)
 
 
 def _dispatcher(functions: tuple[Function, ...]) -> Function:
@@ -460,9 +513,13 @@ def _compile(functions: tuple[Function, ...], parameters: tuple[_Parameter, ...]
         element = numba.from_dtype(np.dtype(p.dtype))
         return numba.types.Array(element, p.ndim, "C" if p.dense else "A", aligned=True) if p.is_array else element
 
-    entry = _jitted(functions, no_cpython_wrapper=True)
+    entry = _jitted(functions, counted=False, no_cpython_wrapper=True)
     types_ = tuple(numba_type(p) for p in parameters)
-    entry.compile(types_)
+    try:
+        entry.compile(types_)
+    except numba.errors.NumbaError as error:  # it allocates, or is wrong: numba's dispatcher serves it, or says why
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise _Refused(" ".join(lines[:2])) from error
     made = entry.overloads[types_]
     returns = "bool" if made.signature.return_type == numba.types.boolean else str(made.signature.return_type)
     if returns not in (*_NUMBERS, "none"):
@@ -519,9 +576,4 @@ def _bridge(name: str, takes: list[str], parameters: tuple[_Parameter, ...], ret
         raise _Refused(f"numba's function takes {takes}, not {wanted}")
     inner = ir.Function(mine, ir.FunctionType(i32, [x.type for x in values]), name)
     builder.ret(builder.call(inner, values))
-
-    # What frees an array: never called, as our arrays have no owner that would be counted.
-    release = ir.Function(mine, ir.FunctionType(ir.VoidType(), [pointer]), "NRT_MemInfo_call_dtor")
-    release.linkage = "linkonce_odr"
-    ir.IRBuilder(release.append_basic_block()).unreachable()
     return str(mine)

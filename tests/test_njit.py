@@ -229,7 +229,7 @@ def test_wrong_calls_are_refused(folder: Path) -> None:
 def test_what_allocates_runs_and_is_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fresh(_squares)
     assert first(10) == 285
-    assert "NRT_" in first.refused[(int,)]
+    assert "nopython" in first.refused[(int,)]
     monkeypatch.setattr(_njit, "_compile", lambda *_: pytest.fail("compiled to see it again"))
     second = fresh(_squares)
     assert second(10) == 285

@@ -160,7 +160,7 @@ class Lattice:
         m, d1 = self.n_vertices, self.entries
         self.neighbor = np.full((d1, 2, m), m, np.int32)
         find = compiled(*_loops.NEIGHBORS)
-        marks = np.zeros(1 << max(4, (4 * m).bit_length()) >> 3, np.uint8)
+        marks = np.zeros(1 << max(4, (8 * m).bit_length()) >> 3, np.uint8)
         compiled(*_loops.MARK)(vertices.hashes, marks)
         each(lambda low, high: find(*vertices, marks, low, high, self.neighbor), _ranges(m))
         points = self.number.shape[0]
@@ -232,7 +232,7 @@ class Lattice:
         now, after = (spare, z) if len(axes) % 2 else (z, spare)  # so that the last one is in z
         z[-1] = spare[-1] = 0
         weight = self._splat_weights(scale)
-        sums, blur = compiled(*_loops.SUMS), compiled(_loops._blur)
+        sums, blur = compiled(*_loops.SUMS), compiled(*_loops.BLUR)
         each(lambda low, high: sums(values, self.start, self.point, weight, low, high, now), self.bands)
         for axis in axes:
             each(blur, [(now, self.neighbor, axis, *part, after) for part in _ranges(self.n_vertices)])
@@ -288,17 +288,14 @@ def update(
     out = np.empty_like(unary) if out is None else out
     pair = [*messages, None, None]
     (points, width), real = unary.shape, unary.dtype
-    bits = np.int32 if real == np.float32 else np.int64
-    run, table = compiled(*_loops.UPDATE), _loops.exp_table(str(real))
-    mask = np.zeros(width, real)
-    mask[labels:] = -np.inf if softmax else 0
-    first_message, second_message = _message(pair[0], unary), _message(pair[1], unary)
+    run, first_message, second_message = compiled(*_loops.UPDATE), _message(pair[0], unary), _message(pair[1], unary)
+    mask, ones = np.zeros((1, width), real), np.ones((1, width), real)
+    mask[:, labels:] = -np.inf if softmax else 0
+    count = np.arange(width)
 
     def part(first: int, last: int) -> None:
-        x, power, whole = np.empty((3, _CHUNK, width), real)
-        flat_power, flat_whole = power.reshape(-1), whole.reshape(-1)
-        run(unary, mask, *first_message, *second_message, labels, softmax, table, first, last, out, x, x.reshape(-1),
-            power, flat_power, flat_power.view(bits), flat_whole, flat_whole.view(bits))  # fmt: skip
+        x, y = np.empty((2, 1, width), real)
+        run(unary, mask, *first_message, *second_message, labels, softmax, count, ones, first, last, out, x, y)
 
     each(part, _ranges(points))
     return out

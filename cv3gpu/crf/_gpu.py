@@ -286,9 +286,7 @@ def _message(message: Message | None) -> tuple[list[Any], list[Any]]:
     return arrays, [lattice.entries, matrix, lattice.alpha]
 
 
-def update(
-    unary: Any, messages: Sequence[Message], labels: int, softmax: bool = True, out: Any = None
-) -> Any:
+def update(unary: Any, messages: Sequence[Message], labels: int, softmax: bool = True, out: Any = None) -> Any:
     """Logits -unary - sum of mu times message, and their softmax over the labels; without it, their negatives.
 
     At most two messages. ``mu`` is zero in the padding; ``out`` is memory that nothing is read from.

@@ -1,16 +1,15 @@
 """The CPU's inner loops of the permutohedral lattice and of the mean-field update, for `_njit.compiled`.
 
-Rows of channels are dense, and their width a multiple of four. Sums over rows take several at a time, so that a row
-of the result goes through memory less often, and LLVM makes vectors of the channels.
+Rows of channels are dense, as `_lanes` wants them.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from .._lanes import blur_row, prefetch, softmax_row, subtract_row, subtract_sum, sum_rows
 from .._njit import inlined
 
 Array = np.ndarray[Any, Any]
@@ -19,6 +18,7 @@ _CHUNK = 32  # points that are located, or updated, together
 _BOUND = 2.0**27  # lattice coordinates, in units of d + 1, end here
 _MIX = -7046029254386353131  # 2^64 / golden ratio, as a signed number
 _EMPTY = -1
+_AHEAD = 16  # look-ups that the memory is asked for ahead of time
 HASH = np.array([0x2545F4914F6CDD1D, 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0xABC98388FB8FAC03, 0x8CB92BA72F3D8DD7,
                  0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x94D049BB133111EB,
                  0xBF58476D1CE4E5B9], np.uint64).view(np.int64)  # fmt: skip
@@ -119,6 +119,9 @@ def _first_rows(keys: Array, hashes: Array, table: Array, part: int, parts: int,
     size = table.shape[0] // parts
     base, count, last = part * size, 0, -1
     for i in range(keys.shape[0]):
+        own, slot = _slots(_mixed(hashes[min(i + _AHEAD, keys.shape[0] - 1)]), parts, size)
+        if own == part:
+            prefetch(table, base + slot)
         if last >= 0 and hashes[i] == hashes[last]:
             same = True
             for j in range(keys.shape[1]):
@@ -170,7 +173,7 @@ def _renumber_table(table: Array, number: Array, low: int, high: int) -> None:
 # ---- vertices ---------------------------------------------------------------------------------------------
 
 
-def _corner_keys(simplices: Array, hashes: Array, low: int, high: int, keys: Array, key_hashes: Array) -> None:
+def _corner_keys(simplices: Array, _: Array, low: int, high: int, keys: Array, key_hashes: Array) -> None:
     """The keys [d + 1 a simplex, d + 1] of the corners: coordinates, image."""
     d = simplices.shape[1] - 2
     for s in range(low, high):
@@ -220,6 +223,8 @@ def _neighbors(vertices: Array, hashes: Array, table: Array, parts: int, marks: 
         for j in range(d):
             step += d * HASH[j] if j == axis else -HASH[j]
         for v in range(low, high):
+            part, slot = _slots(_mixed(hashes[min(v + _AHEAD, high - 1)] + step), parts, size)
+            prefetch(table, part * size + slot)
             mixed = _mixed(hashes[v] + step)
             bit = (mixed >> 20) & (8 * marks.shape[0] - 1)
             if not (marks[bit >> 3] >> (bit & 7)) & 1:
@@ -305,78 +310,22 @@ def _gather_numbers(z: Array, vertex: Array, weight: Array, entries: int, first:
         out[p] = total
 
 
-@inlined
-def _add_sixes(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> int:
-    """``out[row] += weight[k] * x[index[k]]``, six terms at a time; the first term that is left."""
-    end = first + (last - first) // 6 * 6
-    for k in range(first, end, 6):
-        i0, i1, i2, i3, i4, i5 = index[k], index[k + 1], index[k + 2], index[k + 3], index[k + 4], index[k + 5]
-        a0, a1, a2, a3, a4, a5 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3], weight[k + 4], weight[k + 5]
-        for c in range(x.shape[1]):
-            out[row, c] += ((a0 * x[i0, c] + a1 * x[i1, c]) + (a2 * x[i2, c] + a3 * x[i3, c])) + (
-                a4 * x[i4, c] + a5 * x[i5, c]
-            )
-    return end
-
-
-@inlined
-def _add_threes(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> int:
-    """Likewise, three terms at a time."""
-    end = first + (last - first) // 3 * 3
-    for k in range(first, end, 3):
-        i0, i1, i2 = index[k], index[k + 1], index[k + 2]
-        a0, a1, a2 = weight[k], weight[k + 1], weight[k + 2]
-        for c in range(x.shape[1]):
-            out[row, c] += (a0 * x[i0, c] + a1 * x[i1, c]) + a2 * x[i2, c]
-    return end
-
-
-@inlined
-def _add_ones(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
-    """Likewise, one term at a time."""
-    for k in range(first, last):
-        i0, a0 = index[k], weight[k]
-        for c in range(x.shape[1]):
-            out[row, c] += a0 * x[i0, c]
-
-
-@inlined
-def _clear(out: Array, row: int) -> None:
-    zero = out.dtype.type(0.0)
-    for c in range(out.shape[1]):
-        out[row, c] = zero
-
-
 def _sums(x: Array, start: Array, index: Array, weight: Array, low: int, high: int, out: Array) -> None:
-    """Rows ``low`` to ``high`` of a sparse matrix times rows. (Threes would make long rows slower.)"""
+    """Rows ``low`` to ``high`` of a sparse matrix times rows."""
     for row in range(low, high):
-        _clear(out, row)
-        k = _add_sixes(x, index, weight, start[row], start[row + 1], out, row)
-        _add_ones(x, index, weight, k, start[row + 1], out, row)
-
-
-@inlined
-def _gather_row(z: Array, vertex: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
-    """The few terms of one point."""
-    _clear(out, row)
-    k = _add_sixes(z, vertex, weight, first, last, out, row)
-    k = _add_threes(z, vertex, weight, k, last, out, row)
-    _add_ones(z, vertex, weight, k, last, out, row)
+        sum_rows(x, index, weight, start[row], start[row + 1], out, row)
 
 
 def _gather(z: Array, vertex: Array, weight: Array, entries: int, first: int, last: int, out: Array) -> None:
     """The rows of points ``first`` to ``last``."""
     for p in range(first, last):
-        _gather_row(z, vertex, weight, p * entries, (p + 1) * entries, out, p)
+        sum_rows(z, vertex, weight, p * entries, (p + 1) * entries, out, p)
 
 
 def _blur(z: Array, neighbor: Array, axis: int, low: int, high: int, out: Array) -> None:
     """One axis: ``out[v] = z[v] + (z[n1] + z[n2]) / 2``; the last row of z is zero, for neighbours that are missing."""
-    half = z.dtype.type(0.5)
     for v in range(low, high):
-        n1, n2 = neighbor[axis, 0, v], neighbor[axis, 1, v]
-        for c in range(z.shape[1]):
-            out[v, c] = z[v, c] + half * (z[n1, c] + z[n2, c])
+        blur_row(z, v, neighbor[axis, 0, v], neighbor[axis, 1, v], out)
 
 
 def _dot(x: Array, i: int, y: Array, j: int) -> float:
@@ -413,127 +362,39 @@ def _feature_vjp(z: Array, z_t: Array, values: Array, grad: Array, vertex: Array
 
 # ---- mean field -------------------------------------------------------------------------------------------
 
-# exp(x) = 2^n exp(f), |f| <= log(2) / 2, for x <= 0: by the Taylor polynomial, and n added to the exponent's bits.
-# Of each type: log2(e), the number that rounds to a whole one when it is added, log(2) in two parts, the least x (what
-# is below counts as that), the digits of the mantissa; then the polynomial's coefficients from the highest, 7 and 1.
-_EXP = {
-    "float32": (math.log2(math.e), 1.5 * 2.0**23, 0.693359375, -2.12194440e-4, -80.0, 23, 8),
-    "float64": (math.log2(math.e), 1.5 * 2.0**52, 6.93147180369123816e-01, 1.90821492927058770e-10, -690.0, 52, 15),
-}
-
-
-def exp_table(dtype: str) -> Array:
-    """What `_exp` needs to know of a type."""
-    *parts, terms = _EXP[dtype]
-    return np.array([*parts, *(1.0 / math.factorial(k) for k in reversed(range(terms)))], dtype)
-
-
-def _exp(x: Array, n: int, table: Array, whole: Array, whole_bits: Array, power: Array, power_bits: Array) -> None:
-    """``power = exp(x)`` for n numbers that are not positive; the ``bits`` are the same memory as integers.
-
-    Zero far below. NaN stays NaN: nothing is added to its bits.
-    """
-    log2e, magic, high, low, least = table[0], table[1], table[2], table[3], table[4]
-    digits, c0, c1, c2, c3 = int(table[5]), table[6], table[7], table[8], table[9]
-    c4, c5, c6, c7 = table[10], table[11], table[12], table[13]
-    zero = x.dtype.type(0.0)
-    for k in range(n):
-        t = x[k] * log2e + magic if x[k] >= least else magic
-        f = (x[k] - (t - magic) * high) - (t - magic) * low
-        whole[k] = t
-        p = ((((((c0 * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
-        power[k] = zero if x[k] < least else p
-    for first in range(14, table.shape[0], 7):
-        c1, c2, c3, c4 = table[first], table[first + 1], table[first + 2], table[first + 3]
-        c5, c6, c7 = table[first + 4], table[first + 5], table[first + 6]
-        for k in range(n):
-            t = whole[k]
-            f = (x[k] - (t - magic) * high) - (t - magic) * low
-            p = ((((((power[k] * f + c1) * f + c2) * f + c3) * f + c4) * f + c5) * f + c6) * f + c7
-            power[k] = zero if x[k] < least else p
-    for k in range(n):
-        power_bits[k] += whole_bits[k] << digits
-
 
 @inlined
-def _subtract_message(z: Array, index: Array, weight: Array, entries: int, mu: Array, start: int, m: int, x: Array,
-                      y: Array) -> None:  # fmt: skip
-    """``x -= mu (message)`` of m points; ``mu`` is [1, n], a diagonal, or [n, n], transposed."""
-    n = z.shape[1]
-    for t in range(m):
-        p = start + t
-        _gather_row(z, index, weight, p * entries, (p + 1) * entries, y, t)
+def _subtract_message(z: Array, index: Array, weight: Array, entries: int, mu: Array, p: int, labels: int, x: Array,
+                      y: Array, each: Array, ones: Array) -> None:  # fmt: skip
+    """``x -= mu (message)`` of point p; ``mu`` is [1, n], a diagonal, or [n, n], transposed."""
     if mu.shape[0] == 1:
-        for t in range(m):
-            for c in range(n):
-                x[t, c] -= mu[0, c] * y[t, c]
+        subtract_sum(mu, z, index, weight, p * entries, (p + 1) * entries, x, 0)
     else:
-        for t in range(m):
-            for c in range(n):
-                factor = y[t, c]
-                for k in range(n):
-                    x[t, k] -= mu[c, k] * factor
-
-
-def _softmax(x: Array, x_flat: Array, m: int, labels: int, table: Array, whole: Array, whole_bits: Array, power: Array,
-             power_flat: Array, power_bits: Array, out: Array, start: int) -> None:  # fmt: skip
-    """Of m rows, into ``out`` from row ``start`` on; x holds the differences from the largest afterwards.
-
-    x is -inf in the padding. Nothing is written there before the end: single stores in front of a vector's load cost
-    as much as all else here.
-    """
-    n = x.shape[1]
-    zero = x.dtype.type(0.0)
-    for t in range(m):
-        a0, a1, a2, a3 = x[t, 0], x[t, 1], x[t, 2], x[t, 3]
-        for c in range(4, n, 4):
-            a0 = max(x[t, c], a0)
-            a1 = max(x[t, c + 1], a1)
-            a2 = max(x[t, c + 2], a2)
-            a3 = max(x[t, c + 3], a3)
-        most = max(max(a0, a1), max(a2, a3))
-        for c in range(n):
-            x[t, c] -= most
-    _exp(x_flat, m * n, table, whole, whole_bits, power_flat, power_bits)
-    for t in range(m):
-        s0, s1, s2, s3 = power[t, 0], power[t, 1], power[t, 2], power[t, 3]
-        for c in range(4, n, 4):
-            s0 += power[t, c]
-            s1 += power[t, c + 1]
-            s2 += power[t, c + 2]
-            s3 += power[t, c + 3]
-        inverse = x.dtype.type(1.0) / ((s0 + s1) + (s2 + s3))
-        for c in range(n):
-            out[start + t, c] = power[t, c] * inverse
-        for c in range(labels, n):
-            out[start + t, c] = zero
+        sum_rows(z, index, weight, p * entries, (p + 1) * entries, y, 0)
+        subtract_sum(ones, mu, each, y[0], 0, labels, x, 0)
 
 
 def _update(unary: Array, mask: Array, z1: Array, index1: Array, weight1: Array, entries1: int, mu1: Array, z2: Array,
-            index2: Array, weight2: Array, entries2: int, mu2: Array, labels: int, softmax: bool, table: Array,
-            first: int, last: int, out: Array, x: Array, x_flat: Array, power: Array, power_flat: Array,
-            power_bits: Array, whole: Array, whole_bits: Array) -> None:  # fmt: skip
+            index2: Array, weight2: Array, entries2: int, mu2: Array, labels: int, softmax: bool, each: Array,
+            ones: Array, first: int, last: int, out: Array, x: Array, y: Array) -> None:  # fmt: skip
     """Of points ``first`` to ``last``: the softmax of the logits, or the logits' negatives.
 
-    ``mask`` [n] is 0 for labels and, for a softmax, -inf for the padding. Work space for a chunk of rows: ``x`` and
-    ``power``, their memory flat and as integers, and ``whole`` likewise.
+    ``mask`` [1, n] is 0 for labels and, for a softmax, -inf for the padding. ``each`` [n] counts from 0, ``ones``
+    [1, n]. ``x`` and ``y`` [1, n] are work space.
     """
-    n = unary.shape[1]
-    for start in range(first, last, _CHUNK):
-        m = min(_CHUNK, last - start)
-        for t in range(m):
-            for c in range(n):
-                x[t, c] = mask[c] - unary[start + t, c]
+    zero = out.dtype.type(0.0)
+    for p in range(first, last):
+        subtract_row(mask, unary, p, x, 0)
         if entries1:
-            _subtract_message(z1, index1, weight1, entries1, mu1, start, m, x, power)
+            _subtract_message(z1, index1, weight1, entries1, mu1, p, labels, x, y, each, ones)
         if entries2:
-            _subtract_message(z2, index2, weight2, entries2, mu2, start, m, x, power)
+            _subtract_message(z2, index2, weight2, entries2, mu2, p, labels, x, y, each, ones)
         if softmax:
-            _softmax(x, x_flat, m, labels, table, whole, whole_bits, power, power_flat, power_bits, out, start)
+            softmax_row(x, out, p)
+            for c in range(labels, out.shape[1]):
+                out[p, c] = zero
         else:
-            for t in range(m):
-                for c in range(n):
-                    out[start + t, c] = -x[t, c]
+            subtract_row(mask, x, 0, out, p)
 
 
 # ---- layouts ----------------------------------------------------------------------------------------------
@@ -561,11 +422,11 @@ def _from_rows(rows: Array, image: int, first: int, last: int, out: Array) -> No
                 out[image, c, i] = rows[image * n + i, c]
 
 
-FIRST_ROWS = (_mixed, _slots, _first_rows)
+FIRST_ROWS = (prefetch, _mixed, _slots, _first_rows)
 MARK = (_mixed, _mark)
-NEIGHBORS = (_mixed, _slots, _neighbors)
-SUMS = (_add_sixes, _add_ones, _clear, _sums)
-GATHER_ROW = (_add_sixes, _add_threes, _add_ones, _clear, _gather_row)
-GATHER = (*GATHER_ROW, _gather)
+NEIGHBORS = (prefetch, _mixed, _slots, _neighbors)
+SUMS = (sum_rows, _sums)
+GATHER = (sum_rows, _gather)
+BLUR = (blur_row, _blur)
 FEATURE_VJP = (_dot, _feature_vjp)
-UPDATE = (*GATHER_ROW, _subtract_message, _exp, _softmax, _update)
+UPDATE = (sum_rows, subtract_row, subtract_sum, softmax_row, _subtract_message, _update)

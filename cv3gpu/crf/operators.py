@@ -579,9 +579,7 @@ def _filter(op: str, values: Any, features: Any, method: Any, normalization: Any
 
 
 @array_op("values", "features")
-def gaussian_filter(
-    values: Any, features: Any, *, method: str = "lattice", normalization: str = "symmetric"
-) -> Any:
+def gaussian_filter(values: Any, features: Any, *, method: str = "lattice", normalization: str = "symmetric") -> Any:
     """High-dimensional Gaussian filtering: ``y_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j``, normalised.
 
     Parameters

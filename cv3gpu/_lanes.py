@@ -1,0 +1,330 @@
+"""Operations on rows of numbers for the CPU's vector registers, called from loops that `_njit` compiles.
+
+LLVM makes poor code of many short loops over channels: it looks for arrays that overlap at every row, and leaves the
+registers half empty where the number of channels is no multiple of several. These few operations are therefore
+written in LLVM's own language of vectors: sums stay in registers, a row is read and written once. Each is given as a
+plain Python function too, which says what it does, and does it in a debugger.
+
+Rows are dense and have a number of channels that is 4 or a multiple of 8. float32 and float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ._njit import lowered
+
+__all__ = ["blur_row", "prefetch", "softmax_row", "subtract_row", "subtract_sum", "sum_rows"]
+
+Array = np.ndarray[Any, Any]
+
+_REGISTER = 256  # bits; LLVM makes two of one where registers are shorter
+_AT_ONCE = 3  # registers that a loop over terms sums up
+
+# exp(x) = 2^n exp(f), |f| <= log(2) / 2, for x <= 0: by the Taylor polynomial, and n added to the exponent's bits.
+# Of each type: the number that rounds to a whole one when it is added, log(2) in two parts, the least x (what is below
+# counts as that), the digits of the mantissa, the terms of the polynomial.
+_EXP = {
+    32: (1.5 * 2.0**23, 0.693359375, -2.12194440e-4, -80.0, 23, 8),
+    64: (1.5 * 2.0**52, 6.93147180369123816e-01, 1.90821492927058770e-10, -690.0, 52, 15),
+}
+
+
+class _Lanes:
+    """The numbers of one register, and what can be done with them. ``a * b + c`` becomes one instruction."""
+
+    def __init__(self, to: _Writer, value: Any) -> None:
+        self.to, self.value = to, value
+
+    def __add__(self, other: _Lanes) -> _Lanes:
+        return _Lanes(self.to, self.to.builder.fadd(self.value, other.value, flags=("contract",)))
+
+    def __sub__(self, other: _Lanes) -> _Lanes:
+        return _Lanes(self.to, self.to.builder.fsub(self.value, other.value, flags=("contract",)))
+
+    def __mul__(self, other: _Lanes) -> _Lanes:
+        return _Lanes(self.to, self.to.builder.fmul(self.value, other.value, flags=("contract",)))
+
+    def where(self, comparison: str, bound: _Lanes, other: _Lanes) -> _Lanes:
+        """These numbers where they compare so with the bound (never for a NaN), elsewhere the others."""
+        holds = self.to.builder.fcmp_ordered(comparison, self.value, bound.value)
+        return _Lanes(self.to, self.to.builder.select(holds, self.value, other.value))
+
+
+class _Rows:
+    """An array argument."""
+
+    def __init__(self, builder: Any, data: Any, shape: list[Any]) -> None:
+        self.builder, self.data, self.shape = builder, data, shape
+
+    def number(self, at: Any) -> Any:
+        return self.builder.load(self.builder.gep(self.data, [at]))
+
+
+class _Writer:
+    """Writes the LLVM code of one operation."""
+
+    def __init__(self, builder: Any, real: Any) -> None:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        self.ir, self.tools, self.builder, self.real = ir, cgutils, builder, real
+        self.word = ir.IntType(64)
+        self.bits = 32 if isinstance(real, ir.FloatType) else 64
+
+    def variable(self, value: Any) -> Any:
+        """A place for a value that changes; LLVM keeps it in a register."""
+        return self.tools.alloca_once_value(self.builder, value)
+
+    @contextlib.contextmanager
+    def range(self, first: Any, last: Any) -> Iterator[Any]:
+        with self.tools.for_range(self.builder, last, first, intp=self.word) as loop:
+            yield loop.index
+
+    def vector(self, lanes: int) -> Any:
+        return self.ir.VectorType(self.real, lanes)
+
+    def constant(self, value: float, lanes: int) -> _Lanes:
+        return _Lanes(self, self.ir.Constant(self.vector(lanes), [value] * lanes))
+
+    def everywhere(self, number: Any, lanes: int) -> _Lanes:
+        """A number in all lanes."""
+        one = self.ir.Constant(self.vector(lanes), self.ir.Undefined)
+        one = self.builder.insert_element(one, number, self.ir.IntType(32)(0))
+        mask = self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), lanes), [0] * lanes)
+        return _Lanes(self, self.builder.shuffle_vector(one, one, mask))
+
+    def _place(self, rows: _Rows, at: Any, lanes: int) -> Any:
+        return self.builder.bitcast(self.builder.gep(rows.data, [at]), self.vector(lanes).as_pointer())
+
+    def load(self, rows: _Rows, at: Any, lanes: int) -> _Lanes:
+        return _Lanes(self, self.builder.load(self._place(rows, at, lanes), align=self.bits // 8))
+
+    def store(self, x: _Lanes, rows: _Rows, at: Any) -> None:
+        self.builder.store(x.value, self._place(rows, at, x.value.type.count), align=self.bits // 8)
+
+    def channels(self, width: Any, body: Callable[[Any, int, int], None]) -> None:
+        """Calls ``body(channel, lanes, registers)`` for blocks that cover a row."""
+        b, full = self.builder, _REGISTER // self.bits
+        channel = self.variable(self.word(0))
+        for lanes, registers in dict.fromkeys([(full, _AT_ONCE), (full, 1), (4, 1)]):
+            step = self.word(lanes * registers)
+            test, block, after = (b.append_basic_block() for _ in range(3))
+            b.branch(test)
+            b.position_at_end(test)
+            now = b.load(channel)
+            b.cbranch(b.icmp_signed("<=", b.add(now, step), width), block, after)
+            b.position_at_end(block)
+            body(now, lanes, registers)
+            b.store(b.add(now, step), channel)
+            b.branch(test)
+            b.position_at_end(after)
+
+    def offset(self, base: Any, register: int, lanes: int) -> Any:
+        return self.builder.add(base, self.word(register * lanes))
+
+    def at(self, row: Any, width: Any, channel: Any) -> Any:
+        return self.builder.add(self.builder.mul(row, width), channel)
+
+    def integer(self, x: Any) -> Any:
+        return self.builder.sext(x, self.word) if x.type.width < 64 else x
+
+    def over_lanes(self, x: _Lanes, function: Callable[[_Lanes, _Lanes], _Lanes]) -> Any:
+        """The lanes reduced to one number."""
+        lanes = x.value.type.count
+        while lanes > 1:
+            lanes //= 2
+            halves = (
+                self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), lanes), [*range(first, first + lanes)])
+                for first in (0, lanes)
+            )
+            x = function(*(_Lanes(self, self.builder.shuffle_vector(x.value, x.value, half)) for half in halves))
+        return self.builder.extract_element(x.value, self.ir.IntType(32)(0))
+
+    def exp(self, x: _Lanes) -> _Lanes:
+        """Of numbers that are not positive. Zero far below; NaN stays NaN: nothing is added to its bits."""
+        magic, high, low, least, digits, terms = _EXP[self.bits]
+        lanes = x.value.type.count
+        zero = self.constant(0.0, lanes)
+        inside = x.where(">=", self.constant(least, lanes), zero)
+        shift = self.constant(magic, lanes)
+        whole = inside * self.constant(math.log2(math.e), lanes) + shift
+        n = whole - shift
+        f = (x - n * self.constant(high, lanes)) - n * self.constant(low, lanes)
+        power = self.constant(1 / math.factorial(terms - 1), lanes)
+        for k in reversed(range(terms - 1)):
+            power = power * f + self.constant(1 / math.factorial(k), lanes)
+        integers = self.ir.VectorType(self.ir.IntType(self.bits), lanes)
+        b, by = self.builder, self.ir.Constant(integers, [digits] * lanes)
+        exponent = b.shl(b.bitcast(whole.value, integers), by)
+        bits = b.add(b.bitcast(power.value, integers), exponent)
+        below = b.fcmp_ordered("<", x.value, self.constant(least, lanes).value)
+        return _Lanes(self, b.select(below, zero.value, b.bitcast(bits, self.vector(lanes))))
+
+
+def _operation(body: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Marks a function whose LLVM code is what ``body(writer, *arguments)`` writes."""
+
+    def write(builder: Any, real: Any, *arguments: Any) -> None:
+        body(_Writer(builder, real), *(_Rows(builder, *x) if isinstance(x, tuple) else x for x in arguments))
+
+    return lowered(write)
+
+
+def _total(w: _Writer, x: _Rows, index: _Rows, weight: _Rows, first: Any, last: Any, channel: Any, lanes: int,
+           registers: int) -> list[_Lanes]:  # fmt: skip
+    """The sum of weighted rows, of one block of channels."""
+    b, width = w.builder, x.shape[1]
+    zero = w.constant(0.0, lanes)
+    sums = [w.variable(zero.value) for _ in range(registers)]
+    with w.range(first, last) as k:
+        factor = w.everywhere(weight.number(k), lanes)
+        at = w.at(w.integer(index.number(k)), width, channel)
+        for register, place in enumerate(sums):
+            term = factor * w.load(x, w.offset(at, register, lanes), lanes)
+            b.store((term + _Lanes(w, b.load(place))).value, place)
+    return [_Lanes(w, b.load(place)) for place in sums]
+
+
+def _lower_sum_rows(w: _Writer, x: _Rows, index: _Rows, weight: _Rows, first: Any, last: Any, out: _Rows,
+                    row: Any) -> None:  # fmt: skip
+    def block(channel: Any, lanes: int, registers: int) -> None:
+        to = w.at(row, x.shape[1], channel)
+        for register, total in enumerate(_total(w, x, index, weight, first, last, channel, lanes, registers)):
+            w.store(total, out, w.offset(to, register, lanes))
+
+    w.channels(x.shape[1], block)
+
+
+@_operation(_lower_sum_rows)
+def sum_rows(x: Array, index: Array, weight: Array, first: int, last: int, out: Array, row: int) -> None:
+    """``out[row]`` = the sum of ``weight[k] x[index[k]]``, k from ``first`` to ``last``."""
+    out[row] = 0
+    for k in range(first, last):
+        out[row] += weight[k] * x[index[k]]
+
+
+def _lower_subtract_sum(w: _Writer, factor: _Rows, x: _Rows, index: _Rows, weight: _Rows, first: Any, last: Any,
+                        out: _Rows, row: Any) -> None:  # fmt: skip
+    def block(channel: Any, lanes: int, registers: int) -> None:
+        to = w.at(row, x.shape[1], channel)
+        for register, total in enumerate(_total(w, x, index, weight, first, last, channel, lanes, registers)):
+            place = w.offset(to, register, lanes)
+            by = w.load(factor, w.offset(channel, register, lanes), lanes)
+            w.store(w.load(out, place, lanes) - by * total, out, place)
+
+    w.channels(x.shape[1], block)
+
+
+@_operation(_lower_subtract_sum)
+def subtract_sum(factor: Array, x: Array, index: Array, weight: Array, first: int, last: int, out: Array,
+                 row: int) -> None:  # fmt: skip
+    """``out[row] -= factor[0]`` times the sum of ``weight[k] x[index[k]]``, k from ``first`` to ``last``."""
+    for k in range(first, last):
+        out[row] -= factor[0] * (weight[k] * x[index[k]])
+
+
+def _lower_subtract_row(w: _Writer, x: _Rows, y: _Rows, source: Any, out: _Rows, row: Any) -> None:
+    width = y.shape[1]
+
+    def block(channel: Any, lanes: int, registers: int) -> None:
+        of, to = w.at(source, width, channel), w.at(row, width, channel)
+        for register in range(registers):
+            less = w.load(y, w.offset(of, register, lanes), lanes)
+            w.store(w.load(x, w.offset(channel, register, lanes), lanes) - less, out, w.offset(to, register, lanes))
+
+    w.channels(width, block)
+
+
+@_operation(_lower_subtract_row)
+def subtract_row(x: Array, y: Array, source: int, out: Array, row: int) -> None:
+    """``out[row] = x[0] - y[source]``."""
+    out[row] = x[0] - y[source]
+
+
+def _lower_blur_row(w: _Writer, x: _Rows, row: Any, one: Any, other: Any, out: _Rows) -> None:
+    width = x.shape[1]
+
+    def block(channel: Any, lanes: int, registers: int) -> None:
+        here, left, right = (w.at(w.integer(place), width, channel) for place in (row, one, other))
+        half = w.constant(0.5, lanes)
+        for register in range(registers):
+            centre, a, b = (w.load(x, w.offset(place, register, lanes), lanes) for place in (here, left, right))
+            w.store(centre + half * (a + b), out, w.offset(here, register, lanes))
+
+    w.channels(width, block)
+
+
+@_operation(_lower_blur_row)
+def blur_row(x: Array, row: int, one: int, other: int, out: Array) -> None:
+    """``out[row] = x[row] + (x[one] + x[other]) / 2``."""
+    out[row] = x[row] + (x[one] + x[other]) / 2
+
+
+def _lower_softmax_row(w: _Writer, x: _Rows, out: _Rows, row: Any) -> None:
+    b, width, full = w.builder, out.shape[1], _REGISTER // w.bits
+
+    def reduced(start: float, function: Callable[[_Lanes, _Lanes], _Lanes], term: Callable[..., _Lanes]) -> Any:
+        """Over all channels of ``term(channel, lanes)``."""
+        kept = {lanes: w.variable(w.constant(start, lanes).value) for lanes in {full, 4}}
+
+        def block(channel: Any, lanes: int, registers: int) -> None:
+            total = _Lanes(w, b.load(kept[lanes]))
+            for register in range(registers):
+                total = function(total, term(w.offset(channel, register, lanes), lanes))
+            b.store(total.value, kept[lanes])
+
+        w.channels(width, block)
+        ends = [w.over_lanes(_Lanes(w, b.load(place)), function) for place in kept.values()]
+        return w.over_lanes(_pair(ends), function) if len(ends) > 1 else ends[0]
+
+    def _pair(ends: list[Any]) -> _Lanes:
+        both = w.ir.Constant(w.vector(2), w.ir.Undefined)
+        for place, end in enumerate(ends):
+            both = b.insert_element(both, end, w.ir.IntType(32)(place))
+        return _Lanes(w, both)
+
+    def greater(one: _Lanes, other: _Lanes) -> _Lanes:
+        return one.where(">", other, other)
+
+    most = reduced(-math.inf, greater, lambda channel, lanes: w.load(x, channel, lanes))
+
+    def power(channel: Any, lanes: int) -> _Lanes:
+        term = w.exp(w.load(x, channel, lanes) - w.everywhere(most, lanes))
+        w.store(term, out, w.at(row, width, channel))
+        return term
+
+    inverse = b.fdiv(w.real(1.0), reduced(0.0, lambda one, other: one + other, power))
+
+    def scale(channel: Any, lanes: int, registers: int) -> None:
+        for register in range(registers):
+            to = w.at(row, width, w.offset(channel, register, lanes))
+            w.store(w.load(out, to, lanes) * w.everywhere(inverse, lanes), out, to)
+
+    w.channels(width, scale)
+
+
+@_operation(_lower_softmax_row)
+def softmax_row(x: Array, out: Array, row: int) -> None:
+    """``out[row]`` = softmax of ``x[0]``."""
+    power = np.exp(x[0] - x[0].max())
+    out[row] = power / power.sum()
+
+
+def _lower_prefetch(w: _Writer, x: _Rows, at: Any) -> None:
+    i8, i32 = w.ir.IntType(8).as_pointer(), w.ir.IntType(32)
+    fetch = w.builder.module.declare_intrinsic(
+        "llvm.prefetch", [i8], w.ir.FunctionType(w.ir.VoidType(), [i8, *[i32] * 3])
+    )
+    place = w.builder.bitcast(w.builder.gep(x.data, [at]), i8)
+    w.builder.call(fetch, [place, i32(0), i32(3), i32(1)])  # to read, to be kept, data
+
+
+@_operation(_lower_prefetch)
+def prefetch(x: Array, at: int) -> None:
+    """Has the element of a flat array loaded into the cache; nothing else."""
