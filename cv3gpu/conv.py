@@ -1,4 +1,4 @@
-"""2-D convolution and its two adjoints.
+"""2-D convolution, its two adjoints, and transposed convolution.
 
 On a GPU one of three kernels does the work: ``conv_mma.cu`` (tensor cores, 16-bit inputs), ``conv.cu``
 (ordinary cores, exact in the input's precision), ``conv_depthwise.cu`` (one input channel per group).
@@ -6,6 +6,7 @@ On a GPU one of three kernels does the work: ``conv_mma.cu`` (tensor cores, 16-b
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from ._array import (
 )
 from ._kernel import MAX_GRID_YZ, blocks, kernel
 
-__all__ = ["conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"]
+__all__ = ["conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight", "conv_transpose2d"]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 SIXTEEN_BIT = ("float16", "bfloat16")
@@ -53,6 +54,24 @@ class Geometry(NamedTuple):
     def scalars(self) -> tuple[int, ...]:
         """The part that every kernel takes last: kernel, stride, padding before, dilation."""
         return (*self.kernel, *self.stride, self.padding[0], self.padding[2], *self.dilation)
+
+    def progressions(self) -> tuple[int, int, int, int]:
+        """Which taps a pixel of the transpose takes part in: steps and inverses of rows and columns, see Progression.
+
+        Steps of 1 where a product of two would not fit 32 bits; all taps are visited then.
+        """
+        steps, inverses = [], []
+        for stride, dilation in zip(self.stride, self.dilation, strict=True):
+            common = math.gcd(stride, dilation)
+            step = stride // common if stride < 1 << 15 else 1
+            steps.append(step)
+            inverses.append(pow(dilation // common, -1, step) if step > 1 else 0)
+        return (*steps, *inverses)  # type: ignore[return-value]
+
+    def phases(self) -> tuple[int, tuple[int, int]]:
+        """Into how many phases the pixels of the transpose fall, and the rows and columns of the largest."""
+        down, across = (min(step, size) for step, size in zip(self.stride, self.input, strict=True))
+        return down * across, (blocks(self.input[0], down), blocks(self.input[1], across))
 
 
 def output_size(
@@ -360,6 +379,122 @@ def conv2d_adjoint_weight(
     return weight
 
 
+@array_op("x", "weight", "bias")
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Any:
+    r"""Transposed convolution: FCN's and U-Net's learned upsampling, the transpose of :func:`conv2d` and a bias.
+
+    .. math:: y[n,o,h,w] = b[o] + \sum_{c,r,s : h = p s_h - p_h + r d_h, w = q s_w - p_w + s d_w} w[c,o,r,s] x[n,c,p,q]
+
+    Parameters
+    ----------
+    x : array, [N, C, H, W], float16/bfloat16/float32/float64
+        Memory by rows or channels last, other strides as they are.
+    weight : array, [C, Cout / groups, kh, kw], dtype of x
+    bias : array, [Cout], dtype of x, optional
+    stride : int or pair (rows, columns), >= 1
+        Distance in pixels between what two neighbouring pixels of x give to.
+    padding : int or pair (rows, columns), >= 0
+        Pixels that are cut off at each side of the result.
+    output_padding : int or pair (rows, columns), >= 0
+        Rows and columns more at the lower and right side; less than stride or dilation.
+    groups : int
+        Divides C and Cout; with C groups every channel is upsampled by itself, as by FCN's bilinear weights.
+    dilation : int or pair (rows, columns), >= 1
+
+    Returns
+    -------
+    array, [N, Cout, Ho, Wo], dtype and library of x
+        Channels last if x is; Ho = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conv2d`.
+
+    Notes
+    -----
+    No zeros are inserted and none multiplied: the result falls into stride x stride phases, and the pixels of one sum
+    over the few taps that reach them, in a fixed order and without atomics. Cost: 2 N H W C Cout/groups kh kw flop.
+    Sums and rounding as in :func:`conv2d`. Gradients: with respect to x ``conv2d(grad, weight, ...)``, to weight
+    ``conv2d_adjoint_weight(x, grad, ...)``, to bias ``grad.sum((0, 2, 3))``.
+
+    References
+    ----------
+    .. [1] J. Long, E. Shelhamer, T. Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np, cv3gpu
+    >>> x = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 2, 2)
+    >>> cv3gpu.conv_transpose2d(x, np.ones((1, 1, 2, 2)), stride=2)[0, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.],
+           [3., 3., 4., 4.],
+           [3., 3., 4., 4.]])
+    """
+    op = "conv_transpose2d"
+    _check_image(op, "x", x, "", None)
+    _check.ndim(op, "x", x, 4, "[N, C, H, W]")
+    _check.dtype(op, "weight", weight, DTYPES)
+    _check.ndim(op, "weight", weight, 4, "[C, Cout / groups, kh, kw]")
+    if 0 in weight.shape:
+        _check.fail(op, "weight", "have no empty dimension", tuple(weight.shape))
+    _check.same_dtype(op, "weight", weight, "x", x)
+    if x.shape[1] != weight.shape[0]:
+        _check.fail(op, "weight", f"have C = {x.shape[1]} first to match x {tuple(x.shape)}", tuple(weight.shape))
+    count = _check.integer(op, "groups", groups, 1)
+    if weight.shape[0] % count:
+        _check.fail(op, "groups", f"divide C ({weight.shape[0]})", count)
+    if bias is not None:
+        _check.same_dtype(op, "bias", bias, "x", x)
+        _check.shape(op, "bias", bias, [weight.shape[1] * count])
+    geometry = _transposed_geometry(op, x, weight, stride, padding, output_padding, dilation, count)
+    layout = "nhwc" if memory_format(x) == "nhwc" else "nchw"
+    shape = (x.shape[0], weight.shape[1] * count, *geometry.input)
+    if not on_gpu(x):
+        if family(x) == "torch":
+            return _torch_transposed(x, weight, bias, geometry, layout)
+        y = empty(x, shape, layout=layout)
+        y[...] = _numpy_adjoint_input(x, weight, geometry) + (0 if bias is None else _wide(bias)[:, None, None])
+        return y
+    y = empty(x, shape, layout=layout)
+    _gather(x, weight, bias, y, geometry, adjoint=True)
+    return y
+
+
+def _transposed_geometry(
+    op: str, x: Any, weight: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: int
+) -> Geometry:
+    """Of the convolution that takes the result's pixels to x's; output_padding may leave it some that give nothing."""
+    steps, spread = _check.pair(op, "stride", stride, 1), _check.pair(op, "dilation", dilation, 1)
+    rows, cols = _check.pair(op, "padding", padding, 0)
+    more = _check.pair(op, "output_padding", output_padding, 0)
+    if any(m >= max(s, d) for m, s, d in zip(more, steps, spread, strict=True)):
+        _check.fail(op, "output_padding", f"be less than stride {steps} or dilation {spread}", more)
+    size, kernel_size = (int(n) for n in x.shape[2:]), (int(k) for k in weight.shape[2:])
+    given, taps = tuple(size), tuple(kernel_size)
+    if min(given) < 1:
+        _check.fail(op, "x", "have rows and columns", tuple(x.shape))
+    out = tuple(
+        (n - 1) * s - 2 * p + d * (k - 1) + m + 1
+        for n, s, p, d, k, m in zip(given, steps, (rows, cols), spread, taps, more, strict=True)
+    )
+    if min(out) < 1:
+        _check.fail(op, "padding", f"leave some of the result, which has {out} rows and columns", (rows, cols))
+    if max(out) + 2 * max(rows, cols) >= 2**31:
+        _check.fail(op, "stride", "leave the padded result under 2**31 rows and columns", out)
+    return Geometry(out, given, taps, steps, (rows, rows, cols, cols), spread, groups)  # type: ignore[arg-type]
+
+
 # ---- CPU: torch -----------------------------------------------------------------------------------------
 
 
@@ -393,9 +528,24 @@ def _torch_forward(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: s
     return y.contiguous(memory_format=_torch_format(layout))
 
 
-def _torch_backward(
-    grad: Any, x: Any, weight: Any, shape: Sequence[int], geometry: Geometry, layout: str
-) -> Any:
+def _torch_transposed(x: Any, weight: Any, bias: Any, geometry: Geometry, layout: str) -> Any:
+    torch = sys.modules["torch"]
+    dtype = x.dtype
+    if dtype_name(x) in SIXTEEN_BIT:
+        x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+    pads = geometry.padding[::2]
+    reach = (
+        (n - 1) * s - 2 * p + d * (k - 1) + 1
+        for n, s, p, d, k in zip(
+            geometry.output, geometry.stride, pads, geometry.dilation, geometry.kernel, strict=True
+        )
+    )
+    more = [size - r for size, r in zip(geometry.input, reach, strict=True)]
+    y = torch.convolution(x, weight, bias, geometry.stride, pads, geometry.dilation, True, more, geometry.groups)
+    return y.to(dtype).contiguous(memory_format=_torch_format(layout))
+
+
+def _torch_backward(grad: Any, x: Any, weight: Any, shape: Sequence[int], geometry: Geometry, layout: str) -> Any:
     """The adjoint in whichever of x and weight is None; ``shape`` is the result's."""
     torch = sys.modules["torch"]
     dtype = grad.dtype
@@ -557,21 +707,22 @@ def _ordinary_cores(
 ) -> None:
     real, groups = dtype_name(source), geometry.groups
     source_rows, source_cols, rows, cols = _sizes(geometry, adjoint)
-    images, pixels = result.shape[0], result.shape[0] * rows * cols
+    images, (phases, plane) = result.shape[0], geometry.phases() if adjoint else (1, (rows, cols))
+    pixels = images * plane[0] * plane[1]
     packed = _pack_weight(readable(weight), groups, adjoint, 4)
-    tile = _tile(real, to, pixels, groups)
+    tile = _tile(real, to, pixels * phases, groups)
     both_last = memory_format(source) == "nhwc" == memory_format(result)
     if both_last and of % 4 == 0 and to % 4 == 0 and pointer(source).address % 16 == 0:
         layout = 2
     else:
-        packs = real in SIXTEEN_BIT and memory_format(result) == "nchw" and rows * cols % 4 == 0
+        packs = real in SIXTEEN_BIT and memory_format(result) == "nchw" and rows * cols % 4 == 0 and phases == 1
         layout = 1 if packs else 0
     launch = kernel("conv.cu", "conv2d_gather", real=real, ADJOINT=adjoint, LAYOUT=layout, TILE=tile)
     launch(
-        (blocks(pixels, tile) * blocks(to, tile) * groups,), 256,
+        (blocks(pixels, tile) * blocks(to, tile) * groups * phases,), 256,
         source, packed, bias, result, *strides(source), *strides(result),
         images, of, to, packed.shape[3], source_rows, source_cols, rows, cols, *geometry.scalars(),
-        1.0 / (rows * cols),
+        *geometry.progressions(), 1.0 / (plane[0] * plane[1]),
     )  # fmt: skip
 
 
@@ -599,7 +750,8 @@ def _tensor_cores(
 ) -> None:
     real, groups = dtype_name(source), geometry.groups
     source_rows, source_cols, rows, cols = _sizes(geometry, adjoint)
-    images, pixels = result.shape[0], result.shape[0] * rows * cols
+    images, (phases, plane) = result.shape[0], geometry.phases() if adjoint else (1, (rows, cols))
+    pixels = images * plane[0] * plane[1]
     packed = _pack_weight(readable(weight), groups, not adjoint, 8)
     lines, pitch = _pack_lines(source, groups)
     tile = 64 if to <= 64 else 128
@@ -607,9 +759,10 @@ def _tensor_cores(
     last = memory_format(result) == "nhwc"
     launch = kernel("conv_mma.cu", "conv2d_mma", real=real, ADJOINT=adjoint, BN=tile, STAGES=stages, CHANNELS_LAST=last)
     launch(
-        (blocks(pixels, 128) * blocks(to, tile) * groups,), 256,
+        (blocks(pixels, 128) * blocks(to, tile) * groups * phases,), 256,
         lines, packed, bias, result, images, groups, pitch, to, source_rows, source_cols, rows, cols,
-        *geometry.scalars(), 1.0 / (rows * cols), shared_mem=stages * (128 + tile) * 64,
+        *geometry.scalars(), *geometry.progressions(), 1.0 / (plane[0] * plane[1]),
+        shared_mem=stages * (128 + tile) * 64,
     )  # fmt: skip
 
 
@@ -634,7 +787,7 @@ def _depthwise(source: Any, weight: Any, bias: Any, result: Any, geometry: Geome
         kernel("conv_depthwise.cu", "depthwise_channels", **constants)(
             (blocks(channels, 128), columns, min(images, MAX_GRID_YZ)), (32, 8),
             source, weight, bias, result, images, channels, source_rows, source_cols, rows, cols,
-            *geometry.scalars(), row_groups, shared_mem=shared,
+            *geometry.scalars(), *geometry.progressions(), row_groups, shared_mem=shared,
         )  # fmt: skip
         return
     across = next((n for n in (32, 64, 128) if n >= row_groups * cols), 256)
@@ -642,7 +795,8 @@ def _depthwise(source: Any, weight: Any, bias: Any, result: Any, geometry: Geome
     kernel("conv_depthwise.cu", "depthwise_planes", **constants)(
         (blocks(row_groups * cols, across), min(planes, MAX_GRID_YZ)), (across, 256 // across),
         source, weight, bias, result, *strides(source), *strides(result),
-        images, channels, multiplier, source_rows, source_cols, rows, cols, *geometry.scalars(), row_groups,
+        images, channels, multiplier, source_rows, source_cols, rows, cols, *geometry.scalars(),
+        *geometry.progressions(), row_groups,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@
  * layout      any strides; LAYOUT 1: result dense by rows, a plane a multiple of 4 (wide stores along pixels);
  *             LAYOUT 2: channels last, channels of a group a multiple of 4 (wide loads and stores along channels);
  *             weights packed [group][tap][source channel][result channel] by conv_pack.cu
- * launch      ceil(pixels/TILE) * ceil(channels/TILE) * groups blocks of 256 threads
+ * launch      ceil(pixels/TILE) * ceil(channels/TILE) * groups blocks of 256 threads; ADJOINT: pixels in strides' phases
  * cost        2 N Ho Wo Cout Cin/groups kh kw flop less the taps that lie in the padding of a whole tile; bytes at least
  *             x + w + y once; each block reads TILE*(1 + 1) values per TILE*TILE multiply-adds
  * order       taps in order, channels in order within a tap: the same sum on every run and on every GPU
@@ -44,33 +44,48 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
     int64_t result_n, int64_t result_c, int64_t result_h, int64_t result_w,
     int images, int source_channels, int channels, int packed_pitch, int source_rows, int source_cols, int rows,
     int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
-    int dilation_rows, int dilation_cols, double inverse_plane) {
+    int dilation_rows, int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols,
+    double inverse_plane) {
   __shared__ __align__(16) accum weights[2][BK][TILE];
   __shared__ __align__(16) accum pixels[2][BK][TILE];
   __shared__ Pixel table[TILE];  // decoded once, kept out of the registers that the sums need
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
                           dilation_rows, dilation_cols, source_rows, source_cols};
-  const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
+  const int thread = threadIdx.x;
   const int channel_tiles = (channels + TILE - 1) / TILE;
-  const Pixels all{images, rows, cols, inverse_plane};
+  // Blocks go over channels, then over phases, so that those that write between each other's pixels run together.
+  const int down = ADJOINT ? min(stride_rows, rows) : 1, across = ADJOINT ? min(stride_cols, cols) : 1;
+  const Pixels all{images, (rows + down - 1) / down, (cols + across - 1) / across, inverse_plane};
   const unsigned pixel_tiles = (unsigned)((all.count() + TILE - 1) / TILE);
-  const int channel_base = blockIdx.x % channel_tiles * TILE;
-  const int64_t pixel_base = (int64_t)(blockIdx.x / channel_tiles % pixel_tiles) * TILE;
-  const int group = (int)(blockIdx.x / channel_tiles / pixel_tiles);
+  unsigned block = blockIdx.x;
+  const int channel_base = block % channel_tiles * TILE;
+  block /= channel_tiles;
+  const unsigned place = block % (down * across);
+  block /= down * across;
+  const int64_t pixel_base = (int64_t)(block % pixel_tiles) * TILE;
+  const int group = (int)(block / pixel_tiles);
+  const Phase phase =
+      ADJOINT ? Phase::transposed(geometry, kernel_rows, {tap_step_rows, inverse_rows}, {tap_step_cols, inverse_cols},
+                                  place / across, place % across)
+              : Phase::whole(kernel_rows, kernel_cols);
+  const int taps = phase.taps();
 
   // What this thread loads in each step: PER_THREAD channels of one pixel, and as many weights of one channel.
-  if (thread < TILE) table[thread] = all.at(pixel_base + thread);
+  if (thread < TILE) table[thread] = all.at(pixel_base + thread, phase, rows, cols);
   __syncthreads();
   const int mine_channel = thread / TILE * PER_THREAD;
   const int weight_channel = thread * PER_THREAD / TILE, weight_column = thread * PER_THREAD % TILE;
-  const real* weight_plane = packed + (int64_t)group * taps * source_channels * packed_pitch;
+  const real* weight_plane = packed + (int64_t)group * kernel_rows * kernel_cols * source_channels * packed_pitch;
 
   const real* from = source;  // channel 0 of the group at the pixel that this thread's tap reads
   bool valid = false;
-  auto locate = [&](int tap) {
+  int weight_tap = 0;
+  auto locate = [&](int index) {
     const Pixel mine = table[thread % TILE];
+    const Tap tap = phase.tap(index);
     int row = 0, col = 0;
-    valid = mine.inside && geometry.source<ADJOINT>(mine.row, mine.col, geometry.tap(tap), row, col);
+    valid = mine.inside && geometry.source<ADJOINT>(mine.row, mine.col, tap, row, col);
+    weight_tap = tap.row * kernel_cols + tap.col;
     if (valid)
       from = source + mine.image * source_n + (int64_t)group * source_channels * source_c + row * source_h
              + col * source_w;
@@ -79,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
   const uint64_t active = active_taps(taps, locate);
 
   piece next_pixels, next_weights;
-  auto fetch = [&](int tap, int step) {
+  auto fetch = [&](int step) {
     const int first = step + mine_channel;
     if constexpr (LAYOUT == 2) {
       next_pixels = valid && first < source_channels ? *(const piece*)(from + first) : piece{};
@@ -90,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
     }
     const int k = step + weight_channel, column = channel_base + weight_column;
     const bool there = k < source_channels && column < packed_pitch;
-    next_weights = there ? *(const piece*)(weight_plane + ((int64_t)tap * source_channels + k) * packed_pitch + column)
+    next_weights = there ? *(const piece*)(weight_plane + ((int64_t)weight_tap * source_channels + k) * packed_pitch + column)
                          : piece{};
   };
   auto stash = [&](int buffer) {
@@ -114,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
   int tap = next_tap(-1, taps, active), step = 0, buffer = 0;
   if (tap < taps) {
     locate(tap);
-    fetch(tap, 0);
+    fetch(0);
   }
   while (tap < taps) {
     stash(buffer);
@@ -125,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_gather(
       tap = next_tap(tap, taps, active);
       if (tap < taps) locate(tap);
     }
-    if (tap < taps) fetch(tap, step);
+    if (tap < taps) fetch(step);
 #pragma unroll
     for (int k = 0; k < BK; ++k) {
       quad a[HALVES], b[HALVES];

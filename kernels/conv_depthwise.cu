@@ -28,6 +28,12 @@ constexpr int RESIDENT = sizeof(real) == 8 ? 1 : 2;  // blocks an SM that depthw
 __device__ __forceinline__ constexpr int rows_of(int kernel_rows) { return K ? K : kernel_rows; }
 __device__ __forceinline__ constexpr int cols_of(int kernel_cols) { return K ? K : kernel_cols; }
 
+// Taps of any kernel, transposed, in a pixel's own steps; the few of an unrolled one are all visited.
+__device__ __forceinline__ int first_tap(Progression axis, int place, int stride, int limit) {
+  return ADJOINT && !K ? axis.first(place, stride, limit) : 0;
+}
+__device__ __forceinline__ int tap_step(Progression axis) { return ADJOINT && !K ? axis.step : 1; }
+
 // The first row of group g when results `dilation` rows apart are taken ROWS at a time.
 __device__ __forceinline__ int first_row(int g, int dilation) {
   return ROWS == 1 ? g : g / dilation * dilation * ROWS + g % dilation;
@@ -69,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
     int64_t result_n, int64_t result_c, int64_t result_h, int64_t result_w,
     int images, int channels, int multiplier, int source_rows, int source_cols, int rows, int cols, int kernel_rows,
     int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows,
-    int dilation_cols, int row_groups) {
+    int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols, int row_groups) {
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
                           dilation_rows, dilation_cols, source_rows, source_cols};
   const int high = rows_of(kernel_rows), wide = cols_of(kernel_cols);
@@ -90,10 +96,11 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
       const real* x = source + image * source_n + from * source_c;
       const real* w = weight + (int64_t)(ADJOINT ? from : channel) * high * wide;
       if constexpr (ROWS == 1) {
+        const Progression down{tap_step_rows, inverse_rows}, across{tap_step_cols, inverse_cols};
 #pragma unroll
-        for (int r = 0; r < high; ++r)
+        for (int r = first_tap(down, row + pad_top, stride_rows, high); r < high; r += tap_step(down))
 #pragma unroll
-          for (int s = 0; s < wide; ++s) {
+          for (int s = first_tap(across, col + pad_left, stride_cols, wide); s < wide; s += tap_step(across)) {
             int y = 0, z = 0;
             if (geometry.source<ADJOINT>(row, col, {r, s}, y, z))
               sum[0] += (accum)load(w[r * wide + s]) * (accum)load(x[y * source_h + z * source_w]);
@@ -119,7 +126,8 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
     const real* __restrict__ bias,    // [channels] or null
     real* __restrict__ result,        // [images, rows, cols, channels]
     int images, int channels, int source_rows, int source_cols, int rows, int cols, int kernel_rows, int kernel_cols,
-    int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows, int dilation_cols, int row_groups) {
+    int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows, int dilation_cols, int tap_step_rows,
+    int tap_step_cols, int inverse_rows, int inverse_cols, int row_groups) {
   extern __shared__ __align__(16) unsigned char shared[];
   accum* taps = (accum*)shared;  // [kernel_rows * kernel_cols][128]
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
@@ -149,10 +157,11 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
       for (int e = 0; e < 4; ++e) to.v[e] += w.v[e] * (accum)load(value.v[e]);
     };
     if constexpr (ROWS == 1) {
+      const Progression down{tap_step_rows, inverse_rows}, across{tap_step_cols, inverse_cols};
 #pragma unroll 1  // a row of loads in flight is enough, all of them would not fit the registers
-      for (int r = 0; r < high; ++r)
+      for (int r = first_tap(down, row + pad_top, stride_rows, high); r < high; r += tap_step(down))
 #pragma unroll
-        for (int s = 0; s < wide; ++s) {
+        for (int s = first_tap(across, col + pad_left, stride_cols, wide); s < wide; s += tap_step(across)) {
           int y = 0, z = 0;
           if (geometry.source<ADJOINT>(row, col, {r, s}, y, z)) add(value_at(y, z), r * wide + s, sum[0]);
         }

@@ -28,6 +28,43 @@ struct Geometry {
   }
 };
 
+// Which taps of an axis a pixel of a transposed convolution takes part in: one in `step` = stride / gcd(stride, dilation).
+// `inverse` is that of dilation / gcd modulo step. Where step is 1 all taps are visited, and `source` tells.
+struct Progression {
+  int step, inverse;
+
+  // The first of them; `limit` where there is none. `place` is the pixel's row or column in the padded image.
+  __device__ __forceinline__ int first(int place, int stride, int limit) const {
+    if (step == 1) return 0;
+    const int common = stride / step, rest = place % stride;
+    return rest % common ? limit : rest / common * inverse % step;
+  }
+};
+
+// The results that one block computes, and their taps. A transposed convolution falls into stride x stride phases: pixels
+// that lie strides apart take part in the same taps. Forward there is one phase with all taps.
+struct Phase {
+  int row, col, step_rows, step_cols;                       // pixels (row + i step_rows, col + j step_cols)
+  int tap_row, tap_col, tap_step_rows, tap_step_cols, high, wide;  // taps, high x wide of them
+
+  __device__ __forceinline__ static Phase whole(int kernel_rows, int kernel_cols) {
+    return {0, 0, 1, 1, 0, 0, 1, 1, kernel_rows, kernel_cols};
+  }
+
+  __device__ __forceinline__ static Phase transposed(const Geometry& g, int kernel_rows, Progression down,
+                                                     Progression across, int row, int col) {
+    const int r = down.first(row + g.pad_top, g.stride_rows, kernel_rows);
+    const int s = across.first(col + g.pad_left, g.stride_cols, g.kernel_cols);
+    return {row, col, g.stride_rows, g.stride_cols, r, s, down.step, across.step,
+            (kernel_rows - r + down.step - 1) / down.step, (g.kernel_cols - s + across.step - 1) / across.step};
+  }
+
+  __device__ __forceinline__ int taps() const { return high * wide; }
+  __device__ __forceinline__ Tap tap(int index) const {
+    return {tap_row + index / wide * tap_step_rows, tap_col + index % wide * tap_step_cols};
+  }
+};
+
 // A destination pixel: image, row, column; `inside` is false past the last one.
 struct Pixel {
   int image, row, col;
@@ -57,6 +94,15 @@ struct Pixels {
     }
     const int row = (int)((unsigned)within / (unsigned)cols);
     return {image, row, (int)within - row * cols, inside};
+  }
+
+  // Counted through in a phase, whose pixels lie in images of all_rows x all_cols; `rows` and `cols` are the largest phase's.
+  __device__ __forceinline__ Pixel at(int64_t index, const Phase& phase, int all_rows, int all_cols) const {
+    Pixel p = at(index);
+    p.row = p.row * phase.step_rows + phase.row;
+    p.col = p.col * phase.step_cols + phase.col;
+    p.inside = p.inside && p.row < all_rows && p.col < all_cols;
+    return p;
   }
 };
 

@@ -3,7 +3,8 @@
  * formula     as conv.cu; ADJOINT: the transpose with respect to x
  * layout      source channels last, [image][row][col][group][source_pitch], pitch a multiple of 8, zeros past the channels;
  *             weights [group][tap][channel][source_pitch]; result dense, by rows or (CHANNELS_LAST) channels last
- * launch      ceil(pixels/128) * ceil(channels/BN) * groups blocks of 256 threads, STAGES * (128 + BN) * 64 bytes shared
+ * launch      ceil(pixels/128) * ceil(channels/BN) * groups blocks of 256 threads, STAGES * (128 + BN) * 64 bytes shared;
+ *             ADJOINT: pixels in strides' phases
  * cost        2 N Ho Wo Cout Cin/groups kh kw flop less the taps that lie in the padding of a whole tile; source, weights
  *             and result once from memory; a block reads (128 + BN) * 64 bytes per 128 * BN * 32 multiply-adds
  * order       taps in order, channels in order within a tap, 16 at a time inside the instruction: run to run
@@ -32,34 +33,49 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     real* __restrict__ result,      // [images, groups * channels, rows, cols]
     int images, int groups, int source_pitch, int channels, int source_rows, int source_cols, int rows, int cols,
     int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
-    int dilation_rows, int dilation_cols, double inverse_plane) {
+    int dilation_rows, int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols,
+    double inverse_plane) {
   extern __shared__ __align__(16) unsigned char shared[];
   real* stages = (real*)shared;  // STAGES x { pixels [BM][BK], weights [BN][BK] }
   __shared__ Pixel table[BM];
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
                           dilation_rows, dilation_cols, source_rows, source_cols};
-  const Pixels all{images, rows, cols, inverse_plane};
-  const int taps = kernel_rows * kernel_cols, thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+  const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
   const int channel_tiles = (channels + BN - 1) / BN;
+  // Blocks go over channels, then over phases, so that those that write between each other's pixels run together.
+  const int down = ADJOINT ? min(stride_rows, rows) : 1, across = ADJOINT ? min(stride_cols, cols) : 1;
+  const Pixels all{images, (rows + down - 1) / down, (cols + across - 1) / across, inverse_plane};
   const unsigned pixel_tiles = (unsigned)((all.count() + BM - 1) / BM);
-  const int channel_base = blockIdx.x % channel_tiles * BN;
-  const int64_t pixel_base = (int64_t)(blockIdx.x / channel_tiles % pixel_tiles) * BM;
-  const int group = (int)(blockIdx.x / channel_tiles / pixel_tiles);
-  if (thread < BM) table[thread] = all.at(pixel_base + thread);
+  unsigned block = blockIdx.x;
+  const int channel_base = block % channel_tiles * BN;
+  block /= channel_tiles;
+  const unsigned place = block % (down * across);
+  block /= down * across;
+  const int64_t pixel_base = (int64_t)(block % pixel_tiles) * BM;
+  const int group = (int)(block / pixel_tiles);
+  const Phase phase =
+      ADJOINT ? Phase::transposed(geometry, kernel_rows, {tap_step_rows, inverse_rows}, {tap_step_cols, inverse_cols},
+                                  place / across, place % across)
+              : Phase::whole(kernel_rows, kernel_cols);
+  const int taps = phase.taps();
+  if (thread < BM) table[thread] = all.at(pixel_base + thread, phase, rows, cols);
   __syncthreads();
 
   // A thread copies piece `piece` of rows `line` and `line + 64` of each operand.
   const int piece = thread & 3, line = thread >> 2;
   const int64_t pixel_pitch = (int64_t)groups * source_pitch;
-  const real* weights = packed + (int64_t)group * taps * channels * source_pitch;
+  const real* weights = packed + (int64_t)group * kernel_rows * kernel_cols * channels * source_pitch;
   const real* from[2] = {source, source};
   bool valid[2] = {false, false};
-  auto locate = [&](int tap) {
+  int weight_tap = 0;
+  auto locate = [&](int index) {
+    const Tap tap = phase.tap(index);
+    weight_tap = tap.row * kernel_cols + tap.col;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const Pixel p = table[line + 64 * i];
       int row = 0, col = 0;
-      valid[i] = p.inside && geometry.source<ADJOINT>(p.row, p.col, geometry.tap(tap), row, col);
+      valid[i] = p.inside && geometry.source<ADJOINT>(p.row, p.col, tap, row, col);
       const int64_t at = ((int64_t)p.image * source_rows + row) * source_cols + col;
       from[i] = source + (valid[i] ? at * pixel_pitch + (int64_t)group * source_pitch : 0);
     }
@@ -78,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         cp_async16(&pixels[swizzled(line + 64 * i, piece)], there ? from[i] + at : source, there && valid[i]);
-      const real* row = weights + (int64_t)tap * channels * source_pitch + at;
+      const real* row = weights + (int64_t)weight_tap * channels * source_pitch + at;
 #pragma unroll
       for (int i = 0; i < BN / 64; ++i) {
         const int c = channel_base + line + 64 * i;
@@ -155,7 +171,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     for (int v = thread; v < LINES * LENGTH / 8; v += 256) {
       const int p = v / (LENGTH / 8), c = v % (LENGTH / 8) * 8;
       if (!table[p].inside) continue;
-      real* to = result + (pixel_base + p) * all_channels + (int64_t)group * channels + channel_base + c;
+      const int64_t at = ((int64_t)table[p].image * rows + table[p].row) * cols + table[p].col;
+      real* to = result + at * all_channels + (int64_t)group * channels + channel_base + c;
       if (wide) {
         if (channel_base + c < channels) *(vec<real, 8>*)to = *(const vec<real, 8>*)&stages[p * PITCH + c];
       } else {
@@ -164,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     }
   } else {
     const int64_t plane = (int64_t)rows * cols;
-    const bool wide = plane % 8 == 0;  // 8 pixels then lie within an image
+    const bool wide = plane % 8 == 0 && down * across == 1;  // 8 pixels then lie within an image, one after another
     for (int v = thread; v < LINES * LENGTH / 8; v += 256) {
       const int c = v / (LENGTH / 8), p = v % (LENGTH / 8) * 8;
       if (channel_base + c >= channels) continue;

@@ -12,11 +12,12 @@ from . import ops
 
 if TYPE_CHECKING:
     from .layers import Conv2d as Conv2d
+    from .layers import ConvTranspose2d as ConvTranspose2d
     from .layers import DenseCRF as DenseCRF
     from .layers import Upsample as Upsample
 
 _HOME = {
-    "layers": ("Conv2d", "DenseCRF", "Upsample"),
+    "layers": ("Conv2d", "ConvTranspose2d", "DenseCRF", "Upsample"),
 }
 _MODULES = ("layers",)
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import _check
-from ..conv import conv2d
+from ..conv import conv2d, conv_transpose2d
 from ..crf import dense_crf
 from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
 from ..resize import interpolate, output_size
 
-__all__ = ["Conv2d", "DenseCRF", "Upsample"]
+__all__ = ["Conv2d", "ConvTranspose2d", "DenseCRF", "Upsample"]
 
 
 class Conv2d(torch.nn.Conv2d):
@@ -45,6 +45,29 @@ class Conv2d(torch.nn.Conv2d):
             input = functional.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
         return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class ConvTranspose2d(torch.nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d`, computed by :func:`cv3gpu.conv_transpose2d`.
+
+    The arguments, parameters, initial values and ``state_dict`` are those of `torch.nn.ConvTranspose2d`.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> layer = cv3gpu.nn.ConvTranspose2d(21, 21, 4, stride=2, padding=1)
+    >>> layer(torch.zeros(1, 21, 16, 16)).shape
+    torch.Size([1, 21, 32, 32])
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Upsamples ``input`` [N, C, H, W] or [C, H, W], to ``output_size`` (Ho, Wo) where it is given."""
+        if input.ndim == 3:
+            return self.forward(input[None], output_size)[0]
+        size: Any = (self.stride, self.padding, self.kernel_size, 2, self.dilation)
+        more: Any = self._output_padding(input, output_size, *size)  # type: ignore[arg-type]
+        geometry: Any = (self.stride, self.padding, more, self.groups, self.dilation)
+        return conv_transpose2d(input, self.weight, self.bias, *geometry)
 
 
 class Upsample(torch.nn.Upsample):

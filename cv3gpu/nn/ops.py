@@ -37,6 +37,12 @@ _CONV2D_ADJOINT_WEIGHT = define(
     f"Tensor grad, Tensor x, SymInt[2] kernel_size, {_GEOMETRY}",
     conv.conv2d_adjoint_weight,
 )
+_CONV_TRANSPOSE2D = define(
+    "conv_transpose2d",
+    "Tensor x, Tensor weight, Tensor? bias=None, int[2] stride=1, int[2] padding=0, int[2] output_padding=0, "
+    "SymInt groups=1, int[2] dilation=1",
+    conv.conv_transpose2d,
+)
 _INTERPOLATE = define("interpolate", f"Tensor x, SymInt[2]? size=None, {_SAMPLING}", resize.interpolate)
 _INTERPOLATE_ADJOINT = define(
     "interpolate_adjoint", f"Tensor grad, SymInt[2] input_size, {_SAMPLING}", resize.interpolate_adjoint
@@ -102,6 +108,39 @@ def _conv2d_adjoint_weight_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     )
 
 
+def _conv_transpose2d_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, ctx.stride, ctx.padding, ctx.output_padding, ctx.groups, ctx.dilation = inputs
+    wants_x, wants_weight = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
+    ctx.size, ctx.kernel_size = x.shape[2:], weight.shape[2:]
+
+
+def _conv_transpose2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, weight = ctx.saved_tensors
+    reached, padding = grad, ctx.padding
+    if any(more >= step for more, step in zip(ctx.output_padding, ctx.stride, strict=True)):
+        reached, padding = _what_is_reached(ctx, grad)
+    geometry = ctx.stride, padding, ctx.dilation, ctx.groups
+    return (
+        None if weight is None else _CONV2D(reached, weight, None, *geometry),
+        None if x is None else _CONV2D_ADJOINT_WEIGHT(x, reached, ctx.kernel_size, *geometry),
+        grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
+        *(None,) * 5,
+    )
+
+
+def _what_is_reached(ctx: Any, grad: Tensor) -> tuple[Tensor, list[int]]:
+    """The part of a gradient that some pixel of x reached, and the padding with which a convolution is of x's size."""
+    padding, sizes = [], []
+    numbers = zip(grad.shape[2:], ctx.size, ctx.stride, ctx.padding, ctx.dilation, ctx.kernel_size, strict=True)
+    for out, n, step, before, dilation, taps in numbers:
+        size = torch.sym_min(out, n * step - before + dilation * (taps - 1))
+        after = torch.sym_max(0, (n - 1) * step + dilation * (taps - 1) + 1 - before - size)
+        padding += [before, after]
+        sizes.append(size)
+    return grad[:, :, : sizes[0], : sizes[1]], padding
+
+
 def _resize_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, _, *ctx.sampling = inputs
     ctx.size = x.shape[2:]
@@ -157,6 +196,10 @@ def _conv2d_vmap(
 ) -> tuple[Tensor, int]:
     n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
     out, axis = _linear_vmap(_CONV2D, n, x, x_dim, weight, weight_dim, None, geometry)
+    return _with_bias(out, axis, bias, bias_dim)
+
+
+def _with_bias(out: Tensor, axis: int, bias: Tensor | None, bias_dim: int | None) -> tuple[Tensor, int]:
     if bias is not None:
         shift = (bias if bias_dim is None else bias.movedim(bias_dim, 0)[:, None])[..., None, None]
         out, axis = out.movedim(axis, 0) + shift, 0
@@ -167,9 +210,7 @@ def _conv2d_adjoint_input_vmap(
     info: Any, in_dims: tuple[Any, ...], grad: Tensor, weight: Tensor, size: Sequence[int], *geometry: Any
 ) -> tuple[Tensor, int]:
     grad_dim, weight_dim, *_ = in_dims
-    return _linear_vmap(
-        _CONV2D_ADJOINT_INPUT, info.batch_size, grad, grad_dim, weight, weight_dim, size, geometry
-    )
+    return _linear_vmap(_CONV2D_ADJOINT_INPUT, info.batch_size, grad, grad_dim, weight, weight_dim, size, geometry)
 
 
 def _linear_vmap(
@@ -194,10 +235,23 @@ def _conv2d_adjoint_weight_vmap(
 ) -> tuple[Tensor, int]:
     n, (grad_dim, x_dim, *_) = info.batch_size, in_dims
     *steps, groups = geometry
-    out = _CONV2D_ADJOINT_WEIGHT(
-        _as_groups(grad, grad_dim, n), _as_groups(x, x_dim, n), size, *steps, groups * n
-    )
+    out = _CONV2D_ADJOINT_WEIGHT(_as_groups(grad, grad_dim, n), _as_groups(x, x_dim, n), size, *steps, groups * n)
     return _split(out, 0, n)
+
+
+def _conv_transpose2d_vmap(
+    info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
+) -> tuple[Tensor, int]:
+    n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
+    if weight_dim is None:
+        together = in_front(x, x_dim, n).flatten(0, 1)
+        out, axis = _split(_CONV_TRANSPOSE2D(together, weight, None, *geometry), 0, n)
+    else:
+        *before, groups, dilation = geometry
+        weights = weight.movedim(weight_dim, 0).flatten(0, 1)
+        apart = _as_groups(x, x_dim, n)
+        out, axis = _split(_CONV_TRANSPOSE2D(apart, weights, None, *before, groups * n, dilation), 1, n)
+    return _with_bias(out, axis, bias, bias_dim)
 
 
 def _resize_vmap(op: Any) -> Callable[..., tuple[Tensor, int]]:
@@ -237,20 +291,38 @@ def _conv2d_fake(
     return _empty(x, (x.shape[0], weight.shape[0], *size))
 
 
-def _conv2d_adjoint_input_fake(
-    grad: Tensor, weight: Tensor, input_size: Sequence[int], *geometry: Any
-) -> Tensor:
+def _conv2d_adjoint_input_fake(grad: Tensor, weight: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_input", "grad", grad, 4, "[N, Cout, Ho, Wo]")
     groups = geometry[3] if len(geometry) == 4 else 1
     return _empty(grad, (grad.shape[0], weight.shape[1] * groups, *input_size))
 
 
-def _conv2d_adjoint_weight_fake(
-    grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any
-) -> Tensor:
+def _conv2d_adjoint_weight_fake(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_weight", "grad", grad, 4, "[N, Cout, Ho, Wo]")
     groups = geometry[3] if len(geometry) == 4 else 1
     return _empty(grad, (grad.shape[1], x.shape[1] // groups, *kernel_size), "nchw")
+
+
+def _conv_transpose2d_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    output_padding: Sequence[int] = (0, 0),
+    groups: int = 1,
+    dilation: Sequence[int] = (1, 1),
+) -> Tensor:
+    op = "conv_transpose2d"
+    _check.ndim(op, "x", x, 4, "[N, C, H, W]")
+    _check.ndim(op, "weight", weight, 4, "[C, Cout / groups, kh, kw]")
+    _check.same_dtype(op, "weight", weight, "x", x)
+    if bias is not None:
+        _check.same_dtype(op, "bias", bias, "x", x)
+        _check.shape(op, "bias", bias, [weight.shape[1] * groups])
+    numbers = zip(x.shape[2:], stride, padding, output_padding, dilation, weight.shape[2:], strict=True)
+    size = ((n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, m, d, k in numbers)
+    return _empty(x, (x.shape[0], weight.shape[1] * groups, *size))
 
 
 def _interpolate_fake(
@@ -305,8 +377,14 @@ register(
     "lower",
 )
 register(
-    _INTERPOLATE, _interpolate_fake, _resize_setup, _interpolate_backward, _resize_vmap(_INTERPOLATE), "keep"
+    _CONV_TRANSPOSE2D,
+    _conv_transpose2d_fake,
+    _conv_transpose2d_setup,
+    _conv_transpose2d_backward,
+    _conv_transpose2d_vmap,
+    "lower",
 )
+register(_INTERPOLATE, _interpolate_fake, _resize_setup, _interpolate_backward, _resize_vmap(_INTERPOLATE), "keep")
 register(
     _INTERPOLATE_ADJOINT,
     _interpolate_adjoint_fake,
@@ -316,9 +394,7 @@ register(
     "keep",
 )
 register(_BOX_IOU, _box_iou_fake, _box_iou_setup, _box_iou_backward, batch_vmap(_BOX_IOU), "keep")
-register(
-    _BOX_IOU_VJP, _box_iou_vjp_fake, nothing_setup, _box_iou_vjp_backward, batch_vmap(_BOX_IOU_VJP), "keep"
-)
+register(_BOX_IOU_VJP, _box_iou_vjp_fake, nothing_setup, _box_iou_vjp_backward, batch_vmap(_BOX_IOU_VJP), "keep")
 register(
     _LINEAR_SUM_ASSIGNMENT,
     _linear_sum_assignment_fake,
@@ -350,9 +426,7 @@ def _size(op: str, argument: str, value: Any) -> Sequence[int]:
     return _check.pair(op, argument, value, -(2**31))
 
 
-def _geometry(
-    op: str, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any
-) -> Any:
+def _geometry(op: str, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     stride, dilation = _steps(op, "stride", stride), _steps(op, "dilation", dilation)
     if type(padding) is not int:
         pairs = _check.pair(op, "stride", stride, 1), _check.pair(op, "dilation", dilation, 1)
@@ -418,6 +492,25 @@ def _conv2d_adjoint_weight(
     op = "conv2d_adjoint_weight"
     size = _size(op, "kernel_size", kernel_size)
     return _CONV2D_ADJOINT_WEIGHT(grad, x, size, *_geometry(op, size, stride, padding, dilation, groups))
+
+
+def _conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    op = "conv_transpose2d"
+    named = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+    least = {"stride": 1, "dilation": 1}
+    *before, dilation = (_check.pair(op, name, x, least.get(name, 0)) for name, x in named.items())
+    if type(groups) is not int:
+        groups = _check.integer(op, "groups", groups, 1)
+    return _CONV_TRANSPOSE2D(x, weight, bias, *before, groups, dilation)
 
 
 def _interpolate(
@@ -488,6 +581,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "conv2d": _conv2d,
     "conv2d_adjoint_input": _conv2d_adjoint_input,
     "conv2d_adjoint_weight": _conv2d_adjoint_weight,
+    "conv_transpose2d": _conv_transpose2d,
     "interpolate": _interpolate,
     "interpolate_adjoint": _interpolate_adjoint,
     "box_iou": _box_iou,
