@@ -228,6 +228,8 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "pydensecrf2",
+    "PyMaxflow",
+    "gco-wrapper",
     "cupy-cuda12x",
     "cupy-cuda13x",
     "numba",

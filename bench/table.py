@@ -7,6 +7,7 @@ whether it is up to date; ``--all`` prints every entry in place of the headline 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -99,12 +100,15 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
     return "\n".join([heading, "", HEAD, *(_row(name, entries.get(name), ceilings) for name in names)])
 
 
+def benches() -> tuple[Any, ...]:
+    """The modules with entries, in the order of the table."""
+    names = "conv", "resize", "crf", "graphcut", "graphcut_moves", "superpixel", "boxes", "assignment", "mot"
+    return tuple(importlib.import_module(f"bench.bench_{name}") for name in names)
+
+
 def headline_names() -> dict[str, list[str]]:
     """Names of the entries that the README shows, by kind of device."""
-    from . import bench_assignment, bench_boxes, bench_conv, bench_crf, bench_mot, bench_resize
-
-    modules = (bench_conv, bench_resize, bench_crf, bench_boxes, bench_assignment, bench_mot)
-    every = [e for m in modules for e in m.ENTRIES]
+    every = [e for m in benches() for e in m.ENTRIES]
     return {kind: [e.name for e in every if e.device == kind and e.priority == 0] for kind in KINDS}
 
 

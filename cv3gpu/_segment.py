@@ -1,4 +1,4 @@
-"""What ``cv3gpu segment`` reads, infers and draws, without the shell."""
+"""What ``cv3gpu segment`` reads, and what ``cv3gpu segment crf`` infers and draws, without the shell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from . import _array, _files, densecrf, viz
 from .crf.mean_field import NORMALIZATIONS
 from .errors import DataFormatError
 
-__all__ = ["Row", "Run", "dense_crf", "read_image", "read_labels", "read_unary", "write_crf"]
+__all__ = [
+    "Row",
+    "Run",
+    "dense_crf",
+    "opened",
+    "read_image",
+    "read_labels",
+    "read_unary",
+    "write_crf",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,8 +32,8 @@ NEAR = 1e-3, 1e-2  # how far a probability may lie outside 0–1, and their sum 
 # ---- files ----------------------------------------------------------------------------------------------
 
 
-def _opened(path: Path) -> Any:
-    """A picture by Pillow, read."""
+def opened(path: Path, size: Sequence[int] | None = None) -> Any:
+    """A picture by Pillow, read; of the size (rows, columns) where that is given."""
     module = viz.pillow()
     try:
         picture = module.open(path)
@@ -33,12 +42,15 @@ def _opened(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged file raises whatever its damage leads to
         raise DataFormatError(f"{path}: must be an image, got {error}") from error
+    if size is not None and picture.size != tuple(size[::-1]):
+        wanted, got = (" x ".join(map(str, both)) for both in (size[::-1], picture.size))
+        raise DataFormatError(f"{path}: must have the size of the image, {wanted}, got {got}")
     return picture
 
 
 def read_image(path: Path) -> Array:
     """An image as RGB, [H, W, 3], uint8."""
-    picture = _opened(path)
+    picture = opened(path)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise DataFormatError(f"{path}: must have 8 bits a channel, got Pillow's mode {picture.mode}")
     return np.array(picture.convert("RGB"))
@@ -49,13 +61,11 @@ def read_labels(path: Path, size: Sequence[int], confidence: float, unsure: int 
 
     A label is right with the probability ``confidence``; where it is ``unsure``, it may be any.
     """
-    picture = _opened(path)
+    picture = opened(path, size)
     if len(picture.getbands()) != 1 or picture.mode == "F":
         wanted = "must be an indexed or grey image whose values are the labels"
         raise DataFormatError(f"{path}: {wanted}, got Pillow's mode {picture.mode}")
     labels = np.array(picture).astype(np.int64)
-    if labels.shape != tuple(size):
-        raise DataFormatError(f"{path}: must have the size of the image, {_by(size)}, got {_by(labels.shape)}")
     values = [value for value in np.unique(labels).tolist() if value != unsure]
     if not 2 <= len(values) <= MOST_LABELS or values[0] < 0 or values[-1] > 65535:
         got = ", ".join(map(str, values[:3])) + (f" … {values[-1]} ({len(values)})" if len(values) > 3 else "")
@@ -64,10 +74,6 @@ def read_labels(path: Path, size: Sequence[int], confidence: float, unsure: int 
     if unsure is not None:
         place[labels == unsure] = 0
     return densecrf.unary_from_labels(place, len(values), confidence), values
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size[::-1]))
 
 
 def _array_in(path: Path, name: str | None) -> Array:

@@ -539,6 +539,51 @@ def _inside(context: click.Context, parameter: click.Parameter, value: float) ->
     return value
 
 
+def _not_negative(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise click.BadParameter(f"{value} is not a number from 0 on.")
+    return value
+
+
+def _positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value} is not a positive number.")
+    return value
+
+
+class Rectangle(click.ParamType):
+    """A rectangle of pixels, x,y,width,height."""
+
+    name = "rectangle"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The four numbers."""
+        try:
+            numbers = tuple(map(int, value.split(",")))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 4 or min(numbers[:2]) < 0 or min(numbers[2:]) < 1:
+            self.fail(f"{value!r} is not a rectangle: four whole numbers x,y,width,height.", param, ctx)
+        return numbers
+
+
+def _folder_option(default: str) -> Callable[..., Any]:
+    """Where the results go."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=_writable,
+        default=default,
+        show_default=True,
+        help="Folder for the results, which is made in one that exists.",
+    )
+
+
+def _device_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    device = click.Choice(["cpu", "cuda"])
+    return click.option("--device", type=device, default="cpu", show_default=True, help="Where it runs.")(function)
+
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OF_UNARY, OF_LABELS = ("array", "layout", "kind"), ("confidence", "unsure")
 KERNELS = ("theta_gamma", "compat_smooth", "theta_alpha", "theta_beta", "compat_bilateral")
@@ -619,16 +664,9 @@ ASKED = ("method", "normalization", "device", *KERNELS)  # what the JSON repeats
     help="Potts weight of appearance.",
 )
 @click.option("--names", metavar="A,B,...", help="Names of the labels, between commas, for the pictures.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    callback=_writable,
-    default="crf-out",
-    show_default=True,
-    help="Folder for the results, which is made in one that exists.",
-)
+@_folder_option("crf-out")
 @click.option("--marginals", is_flag=True, help="Write marginals.npy as well: Q [L, H, W], float32.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it runs.")
+@_device_option
 @_json_option
 @click.pass_context
 def segment_crf(context: click.Context, image: Path, unary: Path | None, labels: Path | None, **options: Any) -> None:
@@ -692,7 +730,12 @@ def _print_crf(rows: Sequence[Any], share: dict[str, float], files: Sequence[Pat
     largest = sorted(share.items(), key=lambda item: -item[1])
     said = [f"{name} {part:.1%}" for name, part in largest[:SHARES]]
     said += [f"and {len(largest) - SHARES} more"] if len(largest) > SHARES else []
-    click.echo(f"\nlabels: {', '.join(said)}\nfiles:")
+    click.echo(f"\nlabels: {', '.join(said)}")
+    _print_files(files)
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    click.echo("files:")
     for path in files:
         click.echo(f"  {path}")
 
@@ -715,3 +758,162 @@ def _on_device(device: str) -> Callable[[Any], Any]:
             return cupy.asarray
     click.echo("cv3gpu segment: --device cuda needs a GPU and CuPy, and there is none; see cv3gpu doctor", err=True)
     raise click.exceptions.Exit(NO_GPU)
+
+
+REGIONS = ("none", "histogram", "gmm")
+OF_GRABCUT, OF_CUT = ("gamma", "components", "iterations"), ("lam", "sigma", "region")
+ASKED_OF_CUT = (*OF_CUT, "connectivity", "rect", "grabcut", "gamma", "components", "device")  # what the JSON repeats
+
+
+@segment_group.command(
+    "graphcut",
+    epilog="Example:  cv3gpu segment graphcut photo.jpg --fg object.png --bg rest.png --out graphcut-out\n\n"
+    "Example:  cv3gpu segment graphcut photo.jpg --grabcut --rect 40,30,200,150",
+)
+@click.argument("image", type=FILE)
+@click.option("--fg", type=FILE, help="Seeds of the foreground: an indexed or grey image that is not 0 there.")
+@click.option("--bg", type=FILE, help="Seeds of the background, likewise.")
+@click.option("--scribbles", type=FILE, help="Both: a PNG file with pure red on the foreground, pure blue behind it.")
+@click.option("--rect", type=Rectangle(), metavar="X,Y,W,H", help="Rectangle around the object, pixels.")
+@click.option("--lam", type=float, callback=_not_negative, default=50.0, show_default=True, help="Weight of edges.")
+@click.option(
+    "--sigma",
+    type=float,
+    callback=_positive,
+    help="Difference of neighbours inside a region, 0 to 1; default: estimated from the image.",
+)
+@click.option(
+    "--region", type=click.Choice(REGIONS), default="none", show_default=True, help="Model of the seeds' colours."
+)
+@click.option("--connectivity", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Neighbours.")
+@click.option("--grabcut", is_flag=True, help="Cut again and again, with colour models of both regions (GrabCut).")
+@click.option(
+    "--gamma", type=float, callback=_not_negative, default=50.0, show_default=True, help="Weight of edges in GrabCut."
+)
+@click.option(
+    "--components", type=click.IntRange(1, 64), default=5, show_default=True, help="Gaussians of each model in GrabCut."
+)
+@click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, help="Of GrabCut, at most.")
+@_folder_option("graphcut-out")
+@_device_option
+@_json_option
+@click.pass_context
+def segment_graphcut(context: click.Context, image: Path, **options: Any) -> None:
+    """Cut an object out of IMAGE.
+
+    Seeds are masks (--fg, --bg) or a picture of scribbles; what is outside of --rect is background as well. The cut
+    is that of Boykov and Jolly, the best of all segmentations that agree with the seeds. With --grabcut it is followed
+    by those of GrabCut, which needs nothing but --rect, and starts with that where it is given. IMAGE is taken as RGB.
+
+    Writes mask.png (255 on the object) and overlay.png (the rest dark, seeds in orange and blue). Prints the energy,
+    which is the flow, and areas; with --grabcut the energy of each iteration.
+
+    Exit code 3 if a file is malformed or does not fit the image, 4 if --device cuda finds no GPU.
+    """
+    grabcut, rect = options["grabcut"], options["rect"]
+    if not (options["scribbles"] or (options["fg"] and (options["bg"] or rect)) or (grabcut and rect)):
+        raise click.UsageError("Give seeds: --fg and --bg, or --scribbles; --rect is enough with --grabcut.")
+    for name in OF_GRABCUT if not grabcut else OF_CUT if rect else ():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            why = "needs --grabcut" if not grabcut else "has no effect with --grabcut and --rect"
+            raise click.UsageError(f"--{name} {why}.")
+    options["connectivity"] = int(options["connectivity"])
+    put = _on_device(options["device"])
+    from . import _segment, _segment_cut, viz
+
+    viz.require()
+    with _data_errors():
+        picture = _segment.read_image(image)
+        height, width = picture.shape[:2]
+        if rect and (rect[0] + rect[2] > width or rect[1] + rect[3] > height):
+            asked = ",".join(map(str, rect))
+            raise click.UsageError(f"--rect must lie in the image of {width} x {height} pixels, got {asked}.")
+        known = _segment_cut.read_seeds((height, width), *(options[name] for name in ("fg", "bg", "scribbles", "rect")))
+        with _progress("graphcut", 2 + grabcut * options["iterations"]) as begin:
+            run = _segment_cut.graph_cut(picture, known, options, put, begin)
+            begin("pictures")
+            files = _segment_cut.write_cut(options["out"], picture, known, run)
+    object_size, pixels = int(run.labels.sum()), height * width
+    converged = not (run.rows and run.rows[-1].changed)
+    if options["as_json"]:
+        _print_json(
+            {
+                "image": str(image),
+                "height": height,
+                "width": width,
+                **{name: options[name] for name in ASKED_OF_CUT},
+                "seeds": {"foreground": int(known.foreground.sum()), "background": int(known.background.sum())},
+                "iterations": [row._asdict() for row in run.rows],
+                "converged": converged,
+                "energy": run.energy,
+                "area": {"foreground": object_size, "background": pixels - object_size},
+                "files": list(map(str, files)),
+            }
+        )
+        return
+    if run.rows:
+        cells = [(str(r.iteration), f"{r.energy:.1f}", f"{r.foreground:.2%}", str(r.changed)) for r in run.rows]
+        _table(("iteration", "energy", "foreground", "changed"), cells, right=range(4))
+        click.echo("" if converged else f"not converged after {len(run.rows)} iterations\n")
+    click.echo(f"energy (flow): {run.energy:.6g}")
+    click.echo(f"foreground: {object_size} of {pixels} pixels ({object_size / pixels:.1%})")
+    _print_files(files)
+
+
+@segment_group.command("slic", epilog="Example:  cv3gpu segment slic photo.jpg --segments 400 --out slic-out")
+@click.argument("image", type=FILE)
+@click.option("--segments", type=click.IntRange(1), default=400, show_default=True, help="How many, about.")
+@click.option(
+    "--compactness",
+    type=float,
+    callback=_positive,
+    default=10.0,
+    show_default=True,
+    help="Weight of nearness against colour.",
+)
+@click.option("--zero", is_flag=True, help="Adapt the compactness to each segment (SLIC-zero).")
+@click.option(
+    "--sigma",
+    type=float,
+    callback=_not_negative,
+    default=0.0,
+    show_default=True,
+    help="Width of a Gaussian that smooths IMAGE first, pixels.",
+)
+@click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="Of assignment and update.")
+@_folder_option("slic-out")
+@_device_option
+@_json_option
+def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:
+    """Divide IMAGE into superpixels.
+
+    They are SLIC's: pixels of like colour (in Lab) and place, each segment in one piece. IMAGE is taken as RGB.
+
+    Writes labels.png (16 bits, 8 for up to 256 segments; labels.npy above 65536), boundaries.png and
+    mean_colours.png. Prints how many there are and their sizes.
+
+    Exit code 3 if IMAGE is malformed, 4 if --device cuda finds no GPU.
+    """
+    put = _on_device(device)
+    import cv3gpu
+
+    from . import _array, _segment, _segment_slic, viz
+
+    viz.require()
+    with _data_errors():
+        picture = _segment.read_image(image)
+        with _progress("slic", 2) as begin:
+            begin("superpixels")
+            sizes = (options[name] for name in ("segments", "compactness", "iterations"))
+            labels = _array.to_host(cv3gpu.slic(put(picture), *sizes, zero=options["zero"], sigma=options["sigma"]))
+            begin("pictures")
+            files = _segment_slic.write_superpixels(out, picture, labels)
+    pixels = _segment_slic.sizes(labels)
+    if as_json:
+        size = {"height": picture.shape[0], "width": picture.shape[1]}
+        told = {"found": pixels.pop("count"), "pixels": pixels, "files": list(map(str, files))}
+        _print_json({"image": str(image), **size, **options, "device": device, **told})
+        return
+    click.echo(f"segments: {pixels['count']}")
+    click.echo(f"pixels: {pixels['least']} to {pixels['most']}, median {pixels['median']}")
+    _print_files(files)

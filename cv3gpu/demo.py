@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import os
 import shutil
 import statistics
@@ -522,6 +523,174 @@ def filtering(out: Path) -> list[Row]:
 
         words = f"astronaut {image.shape[0]}x{image.shape[1]}, colour and position"
         rows += compare(f"gaussian_filter, {method}", words, call, arrays, want, "all pairs", tolerance, distance)
+    return rows
+
+
+# Strokes on the photograph: x, y, x, y ...
+ON_HER = ((222, 60, 205, 110, 228, 160), (222, 190, 215, 260, 130, 330, 110, 470), (300, 260, 270, 330, 230, 430))
+BEHIND_HER = ((110, 40, 110, 150, 60, 300), (330, 60, 340, 230, 400, 320, 490, 340), (30, 60, 60, 200),
+              (420, 60, 415, 240), (380, 430, 470, 470), (10, 400, 12, 490))  # fmt: skip
+FRAME = (20, 20, 340, 490)  # around her: x, y, width, height
+FACE = (slice(60, 124), slice(140, 204))  # hair, face and wall
+EIGHT = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1))
+
+
+def scribbles(strokes: Sequence[Sequence[int]]) -> np.ndarray:
+    """Strokes of nine pixels' width: [512, 512], bool."""
+    line, ndimage = importlib.import_module("skimage.draw").line, importlib.import_module("scipy.ndimage")
+    drawn = np.zeros((512, 512), bool)
+    for stroke in strokes:
+        points = list(zip(stroke[::2], stroke[1::2], strict=True))
+        for (x, y), (to_x, to_y) in itertools.pairwise(points):
+            drawn[line(y, x, to_y, to_x)] = True
+    return ndimage.binary_dilation(drawn, iterations=4)
+
+
+def _weights(image: np.ndarray, sigma: float, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """exp(-d / 2 sigma^2) / distance to the neighbours at offsets, [K, H, W]; 0 where there is none."""
+    height, width = image.shape[:2]
+    weights = np.zeros((len(offsets), height, width))
+    for k, (dy, dx) in enumerate(offsets):
+        here = np.s_[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
+        there = np.s_[max(dy, 0) : height - max(-dy, 0), max(dx, 0) : width - max(-dx, 0)]
+        difference = ((image[here] - image[there]) ** 2).sum(-1)
+        weights[k][here] = np.exp(-difference / (2 * sigma**2)) / np.hypot(dy, dx)
+    return weights
+
+
+def _plain_flow(source: np.ndarray, sink: np.ndarray, weights: np.ndarray, offsets: Sequence[tuple[int, int]]) -> int:
+    """The maximum flow by SciPy, of int32 capacities as :func:`cv3gpu.graph_cut` takes them."""
+    sparse, graph = (importlib.import_module(f"scipy.sparse{part}") for part in ("", ".csgraph"))
+    n, inside = source.size, np.arange(source.size).reshape(source.shape)
+    edges = [(np.full(n, n), inside.ravel(), source.ravel()), (inside.ravel(), np.full(n, n + 1), sink.ravel())]
+    for (dy, dx), plane in zip(offsets, weights, strict=True):
+        y, x = plane.nonzero()
+        edges.append((inside[y, x], inside[y + dy, x + dx], plane[y, x]))
+    begin, end, capacity = map(np.concatenate, zip(*edges, strict=True))
+    network = sparse.csr_matrix((capacity, (begin, end)), shape=(n + 2, n + 2))
+    return int(graph.maximum_flow(network, n, n + 1).flow_value)
+
+
+@demo("graph cut", family="graphcut")
+def cuts(out: Path) -> list[Row]:
+    """The person in the photograph, cut out from some strokes; flows against SciPy's maximum flow."""
+    viz, image = _viz(), np.rint(255 * photograph()).astype(np.uint8)
+    seeds = scribbles(ON_HER), scribbles(BEHIND_HER)
+    part = np.ascontiguousarray(image[FACE])
+    marks = [np.zeros(part.shape[:2], bool) for _ in seeds]
+    marks[0][28:36, 36:52] = marks[1][:2] = marks[1][:, :2] = True
+    lam, sigma, unit = 10.0, 0.1, 2**20
+    weights = np.rint(lam * unit * _weights(part / 255, sigma, EIGHT)).astype(np.int32)
+    source, sink = (np.where(mark, 2**31 - 1, 0).astype(np.int32) for mark in marks)
+    flow = _plain_flow(source, sink, weights, EIGHT)
+    words, scipy = f"astronaut {part.shape[0]}x{part.shape[1]}, 8 neighbours", "SciPy's maximum flow"
+
+    def whole(source: Any, sink: Any, weights: Any) -> Any:
+        return cv3gpu.graph_cut(source, sink, weights, offsets=EIGHT).flow.reshape(1)
+
+    def seeded(image: Any, foreground: Any, background: Any) -> Any:
+        return cv3gpu.boykov_jolly(image, foreground, background, lam=lam, sigma=sigma).flow.reshape(1)
+
+    rows = compare("graph_cut", words, whole, (source, sink, weights), np.array([float(flow)]), scipy, 0.0)
+    rows += compare("boykov_jolly", words, seeded, (part, *marks), np.array([flow / unit]), scipy, 1e-3)
+    found = {"strokes": np.full(seeds[0].shape, 1)}
+    headings = {None: "strokes alone", "histogram": "with histograms", "gmm": "with Gaussian mixtures"}
+    for region, heading in headings.items():
+        found[heading] = cv3gpu.boykov_jolly(image, *seeds, lam=50, sigma=None, region=region).labels
+    figure = viz.image_grid(
+        [[viz.cutout(image, labels, foreground=seeds[0], background=seeds[1]) / 255 for labels in found.values()]],
+        columns=list(found),
+        size=3.6,
+        title="boykov_jolly: the least energy that agrees with the strokes, by what it knows of their colours",
+    )
+    viz.save(figure, out / "graph_cut.png")
+    coarse = np.rint(3 * _weights(image / 255, 0.08, EIGHT)).astype(np.int32)
+    source, sink = (np.where(seed, 1000, 0) for seed in seeds)
+    least, most = (cv3gpu.graph_cut(source, sink, coarse, offsets=EIGHT, minimal=minimal) for minimal in (True, False))
+    panels = {
+        "strokes": np.where(seeds[0], 2, np.where(seeds[1], 0, -1)),
+        "minimal cut": 2 * least.labels,
+        "maximal cut": 2 * most.labels,
+        "all minimum cuts": least.labels + most.labels,
+    }
+    names = ("background", "either", "foreground")
+    title = f"graph_cut: edges of 0 to 3, flow {int(least.flow)} both ways"
+    viz.save(viz.labels_figure(image, panels, names=names, title=title), out / "graph_cut_minimal_maximal.png")
+    return rows
+
+
+@demo("GrabCut", family="graphcut")
+def grab_cut(out: Path) -> list[Row]:
+    """The person from a rectangle around her, by GrabCut, against a rough outline; its iterations."""
+    viz = _viz()
+    half = np.ascontiguousarray(np.rint(255 * photograph()[::2, ::2]).astype(np.uint8))
+    polygon = importlib.import_module("skimage.draw").polygon
+    outline = np.zeros((512, 512), bool)
+    for name in ("head", "suit"):
+        outline[polygon(OUTLINES[name][1::2], OUTLINES[name][::2], outline.shape)] = True
+    rect = tuple(side // 2 for side in FRAME)
+
+    def call(image: Any) -> Any:
+        return cv3gpu.grab_cut(image, rect).labels
+
+    words = f"astronaut 3x{half.shape[0]}x{half.shape[1]}, a rectangle"
+    rows = compare("grab_cut", words, call, (half,), outline[::2, ::2].astype(float), "a rough outline", 0.15, LABELS)
+    steps = list(cv3gpu.graphcut.seeds.grab_cut_steps(half, rect))
+    start = np.zeros(half.shape[:2], np.uint8)
+    start[rect[1] : rect[1] + rect[3], rect[0] : rect[0] + rect[2]] = 1
+    panels = {"rectangle": viz.cutout(half, start, rect=rect)}
+    for k in sorted({1, 2, 5, len(steps)} & set(range(len(steps) + 1))):
+        heading = f"{k} iteration{'s' * (k > 1)}, E = {steps[k - 1].energy:,.0f}"
+        panels[heading] = viz.cutout(half, steps[k - 1].labels, rect=rect)
+    figure = viz.image_grid(
+        [[picture / 255 for picture in panels.values()]],
+        columns=list(panels),
+        size=3.2,
+        title="grab_cut: from a rectangle, until no label changes",
+    )
+    viz.save(figure, out / "grab_cut.png")
+    return rows
+
+
+# ---- superpixels ----------------------------------------------------------------------------------------
+
+SEGMENTS = 300
+
+
+def _loss(image: np.ndarray, labels: np.ndarray) -> float:
+    """The root mean squared difference of an image [H, W, C] from its segments' mean colours."""
+    flat, count = labels.ravel().astype(int), np.bincount(labels.ravel().astype(int))
+    errors = [c - (np.bincount(flat, c) / np.maximum(count, 1))[flat] for c in image.reshape(flat.size, -1).T]
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+@demo("superpixels", family="superpixel")
+def superpixels(out: Path) -> list[Row]:
+    """SLIC of the photograph: how well mean colours stand for it, beside scikit-image's segments."""
+    viz, image = _viz(), photograph()
+    segmentation = importlib.import_module("skimage.segmentation")
+    found = {str(n): cv3gpu.slic(image, n) for n in (SEGMENTS, 4 * SEGMENTS)}
+    k = int(found[str(SEGMENTS)].max()) + 1
+    fewer = segmentation.slic(image, k, start_label=0).max() + 1
+    want = segmentation.slic(image, k * k // fewer, start_label=0)  # about as many as ours
+    relative = Distance("colour error", lambda got, want: _loss(image, got) / _loss(image, want), ".0%", ".0%")
+
+    def call(image: Any) -> Any:
+        return cv3gpu.slic(image, SEGMENTS)
+
+    words = f"astronaut 3x512x512, {k} segments"
+    reference = f"that of scikit-image's {want.max() + 1} segments"
+    rows = compare("slic", words, call, (image,), want.astype(float), reference, 1.02, relative)
+    found[f"{SEGMENTS}, SLIC-zero"] = cv3gpu.slic(image, SEGMENTS, zero=True)
+    byte = np.rint(255 * image).astype(np.uint8)
+    figure = viz.image_grid(
+        [[draw(byte, labels) / 255 for labels in found.values()] for draw in (viz.boundaries, viz.mean_colours)],
+        columns=[f"{labels.max() + 1} segments (asked for {n})" for n, labels in found.items()],
+        rows=["boundaries", "mean colours"],
+        size=4.4,
+        title="slic: superpixels",
+    )
+    viz.save(figure, out / "superpixels.png")
     return rows
 
 

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "alpha_figure",
+    "boundaries",
+    "cutout",
     "identities_figure",
     "image_grid",
     "iterations_figure",
     "label_colours",
     "labels_figure",
+    "mean_colours",
     "overlay",
     "save",
     "save_image",
@@ -180,16 +183,106 @@ def overlay(
     array, [H, W, 3], uint8
     """
     colours = label_colours(int(labels.max(initial=0)) + 1) if colours is None else colours
-    plain = image if image.dtype == np.uint8 else np.clip(image, 0, 1) * 255
-    plain = plain[..., None] if plain.ndim == 2 else plain
     share = np.where(labels < 0, 0, opacity)[..., None]
-    mixed = (1 - share) * plain + share * colours[labels]
+    mixed = (1 - share) * _plain(image) + share * colours[labels]
     if border:
-        edge = np.zeros(labels.shape, bool)
-        edge[:-1] |= labels[:-1] != labels[1:]
-        edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-        mixed[edge] = 255
+        mixed[_edge(labels)] = 255
     return np.rint(mixed).astype(np.uint8)
+
+
+def _plain(image: np.ndarray) -> np.ndarray:
+    """An image [H, W, 3] or [H, W, 1], 0 to 255."""
+    plain = image if image.dtype == np.uint8 else np.clip(image, 0, 1) * 255
+    return plain[..., None] if plain.ndim == 2 else plain
+
+
+def _edge(labels: np.ndarray) -> np.ndarray:
+    """Where pixels are to the left of another label, or above one: [H, W], bool."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:-1] |= labels[:-1] != labels[1:]
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    return edge
+
+
+def boundaries(image: np.ndarray, labels: np.ndarray, *, colour: tuple[int, int, int] = (255, 225, 0)) -> np.ndarray:
+    """An image with the boundaries of its segments.
+
+    Parameters
+    ----------
+    image : array, [H, W, 3] or [H, W], uint8 or float 0–1
+    labels : array, [H, W], integers
+    colour : of pixels to the left of another label, or above one; 0 to 255
+
+    Returns
+    -------
+    array, [H, W, 3], uint8
+    """
+    drawn = np.empty((*labels.shape, 3), np.uint8)
+    drawn[...] = np.rint(_plain(image))
+    drawn[_edge(labels)] = colour
+    return drawn
+
+
+def mean_colours(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each segment in its mean colour.
+
+    Parameters
+    ----------
+    image : array, [H, W, C] or [H, W], uint8 or float 0–1
+    labels : array, [H, W], integers from 0; below 0 the image stays
+
+    Returns
+    -------
+    array, [H, W, C], or [H, W, 1] of a grey image, uint8
+    """
+    plain, flat = _plain(image), labels.ravel()
+    inside = flat >= 0
+    count = np.maximum(np.bincount(flat[inside]), 1)
+    mixed = plain.reshape(flat.size, -1).astype(np.float64)
+    for channel in mixed.T:
+        channel[inside] = (np.bincount(flat[inside], channel[inside]) / count)[flat[inside]]
+    return np.rint(mixed).astype(np.uint8).reshape(plain.shape)
+
+
+def cutout(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    foreground: np.ndarray | None = None,
+    background: np.ndarray | None = None,
+    rect: tuple[int, int, int, int] | None = None,
+    dimmed: float = 0.7,
+) -> np.ndarray:
+    """An image whose background is dark, with a white border between the two, and the seeds in orange and blue.
+
+    Parameters
+    ----------
+    image : array, [H, W, 3] or [H, W], uint8 or float 0–1
+    labels : array, [H, W], 1 in the foreground and 0 in the background
+    foreground, background : array, [H, W], bool, optional
+        Seeds.
+    rect : (x, y, width, height), optional
+        A frame to draw, in the background's colour.
+    dimmed : how dark the background is, 0 as it is, 1 black
+
+    Returns
+    -------
+    array, [H, W, 3], uint8
+    """
+    shade = np.where(labels > 0, -1, 0)
+    drawn = overlay(image, shade, colours=np.zeros((1, 3), np.uint8), opacity=dimmed, border=True)
+    _, orange, blue = label_colours(3)
+    if rect is not None:
+        x, y, width, height = rect
+        frame = np.zeros(labels.shape, bool)
+        frame[y : y + height, x : x + width] = True
+        thick = max(1, max(labels.shape) // 400)
+        frame[y + thick : y + height - thick, x + thick : x + width - thick] = False
+        drawn[frame] = blue
+    for seeds, colour in ((background, blue), (foreground, orange)):
+        if seeds is not None:
+            drawn[seeds] = colour
+    return drawn
 
 
 def save_image(image: np.ndarray, path: str | os.PathLike[str]) -> None:

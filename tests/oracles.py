@@ -1,7 +1,10 @@
 """The naive forms of what the library does cleverly: a few lines each, and no code shared with it."""
 
+import itertools
+
 import numpy as np
 import scipy.optimize
+import scipy.sparse.csgraph
 
 # ---- tracking metrics -----------------------------------------------------------------------------------
 
@@ -245,3 +248,53 @@ def mean_field(unary, terms, n_iter):
     for _ in range(n_iter):
         found.append(softmax(-unary - sum(mu @ found[-1] @ k.T for k, mu in terms)))
     return found
+
+
+# ---- graph cuts -----------------------------------------------------------------------------------------
+
+
+def grid_edges(shape, offset):
+    """Where edges of an offset begin, and where they end: two tuples of slices."""
+    begin = tuple(slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True))
+    return begin, tuple(slice(b.start + o, b.stop + o) if b.stop > b.start else b for b, o in zip(begin, offset, strict=True))
+
+
+def cut_energy(labels, source, sink, neighbor, offsets):
+    """What a cut costs: the sink's capacity of each 1, the source's of each 0, edges from a 1 to a 0."""
+    x = np.asarray(labels, bool)
+    total = sink[x].sum() + source[~x].sum()
+    for plane, offset in zip(neighbor, offsets, strict=True):
+        begin, end = grid_edges(x.shape, offset)
+        total += plane[begin][x[begin] & ~x[end]].sum()
+    return total
+
+
+def min_cut(source, sink, neighbor, offsets):
+    """Flow, the minimum cut with the fewest 1s and the one with the most, of integers (int32) by SciPy."""
+    n = source.size
+    node = np.arange(n).reshape(source.shape)
+    edges = [(np.full(n, n), node.ravel(), source.ravel()), (node.ravel(), np.full(n, n + 1), sink.ravel())]
+    for plane, offset in zip(neighbor, offsets, strict=True):
+        begin, end = grid_edges(source.shape, offset)
+        edges.append((node[begin].ravel(), node[end].ravel(), plane[begin].ravel()))
+    row, col, value = (np.concatenate(x) for x in zip(*edges, strict=True))
+    graph = scipy.sparse.coo_array((value.astype(np.int32), (row, col)), shape=(n + 2, n + 2)).tocsr()
+    found = scipy.sparse.csgraph.maximum_flow(graph, n, n + 1)
+    open_edges = scipy.sparse.csr_array(graph - found.flow) > 0
+    cuts = []
+    for way, root in ((open_edges, n), (open_edges.T.tocsr(), n + 1)):
+        reached = np.zeros(n + 2, np.uint8)
+        reached[scipy.sparse.csgraph.breadth_first_order(way, root, return_predecessors=False)] = 1
+        cuts.append(reached[:n].reshape(source.shape))
+    return int(found.flow_value), cuts[0], 1 - cuts[1]
+
+
+def min_cut_by_brute_force(source, sink, neighbor, offsets):
+    """The same over all labellings of a tiny grid."""
+    found = []
+    for bits in itertools.product((0, 1), repeat=source.size):
+        labels = np.array(bits, np.uint8).reshape(source.shape)
+        found.append((cut_energy(labels, source, sink, neighbor, offsets), labels.sum(), labels))
+    least = min(f[0] for f in found)
+    cuts = sorted((f for f in found if f[0] == least), key=lambda f: f[1])
+    return least, cuts[0][2], cuts[-1][2]

@@ -30,7 +30,6 @@ from bench import (
 from bench.entry import NOT_INSTALLED, Entry, Errors, Results, Work, dense_errors, file_name, run
 from cv3gpu import mot
 
-BENCHES = (bench_conv, bench_resize, bench_assignment, bench_boxes, bench_crf, bench_mot)
 VALUES = np.linspace(1.0, 2.0, 64)
 
 
@@ -184,7 +183,7 @@ def test_matching_errors_see_repeated_columns_and_misstated_totals() -> None:
 
 
 def test_names_are_unique_and_every_entry_counts_its_bytes() -> None:
-    entries = [e for module in BENCHES for e in module.ENTRIES]
+    entries = [e for module in table.benches() for e in module.ENTRIES]
     assert len({e.name for e in entries}) == len(entries)
     assert all(e.bytes > 0 and e.device in {"cpu", "cuda"} for e in entries)
     assert {e.device for e in entries if e.priority == 0} == {"cpu", "cuda"}

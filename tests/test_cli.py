@@ -17,7 +17,17 @@ import cv3gpu
 from cv3gpu import _files, _report, cli, demo, mot, viz
 from cv3gpu.errors import BackendUnavailableError, DataFormatError
 
-COMMANDS = ["demo", "doctor", "kernels list", "kernels compile", "mot eval", "mot compare", "segment crf"]
+COMMANDS = [
+    "demo",
+    "doctor",
+    "kernels list",
+    "kernels compile",
+    "mot eval",
+    "mot compare",
+    "segment crf",
+    "segment graphcut",
+    "segment slic",
+]
 
 
 def invoke(*arguments):
@@ -181,14 +191,22 @@ def test_demo(tmp_path, monkeypatch):
         "dense_crf, lattice_fine",
         "gaussian_filter, exact",
         "gaussian_filter, lattice",
+        "graph_cut",
+        "boykov_jolly",
+        "grab_cut",
+        "slic",
     }
     assert sorted(path.name for path in out.iterdir()) == [
         "crf_iterations.png",
         "crf_triptych.png",
         "dilated_convolution.png",
+        "grab_cut.png",
+        "graph_cut.png",
+        "graph_cut_minimal_maximal.png",
         "hota.png",
         "identities.png",
         "resize.png",
+        "superpixels.png",
         "tracks.png",
     ]
     assert [str(path) for path in sorted(out.iterdir())] == report["pictures"]
