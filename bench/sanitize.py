@@ -84,6 +84,8 @@ def _conv_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
         yield f"conv2d_adjoint_input {name}", adjoint
         adjoint = functools.partial(cv3gpu.conv2d_adjoint_weight, grad, x, (size, size), **geometry)
         yield f"conv2d_adjoint_weight {name}", adjoint
+        transposed = functools.partial(cv3gpu.conv_transpose2d, grad, weight, **geometry)
+        yield f"conv_transpose2d {name}", transposed
 
 
 RESIZES = (
@@ -132,6 +134,105 @@ def _crf_cases(make: Make, dtype: str) -> Iterator[Case]:
             yield f"gaussian_filter_vjp {method} {features} features {dtype}", call
 
 
+# Grids and steps: one tile and several, a batch, a volume, steps that no tile has a place for, no way back.
+GRIDS: tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...] = (
+    ((5, 6), ((0, 1), (0, -1), (1, 0), (-1, 0))),
+    ((2, 40, 70), ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))),
+    ((3, 9, 10), ((0, 0, 1), (0, 0, -1), (0, 1, 0), (1, 0, 0), (-1, 0, 0))),
+    ((30, 41), ((0, 17), (9, -3), (-9, 3))),
+)
+
+
+def _cut_cases(make: Make) -> Iterator[Case]:
+    for shape, offsets in GRIDS:
+        lead = shape[: -len(offsets[0])]
+        source, sink = make(shape, "float32"), make(shape, "float32")
+        edges = make((*lead, len(offsets), *shape[len(lead) :]), "float32")
+        for minimal in (True, False):
+            call = functools.partial(cv3gpu.graph_cut, source, sink, edges, offsets=offsets, minimal=minimal)
+            yield f"graph_cut {shape} {len(offsets)} steps, {minimal=}", call
+    unary, edges, potts = make((4, 12, 13), "float32"), make((2, 12, 13), "float32"), make((4, 4), "float32")
+    potts[...] = 1
+    for label in range(4):
+        potts[label, label] = 0
+    for move in (cv3gpu.alpha_expansion, cv3gpu.alpha_beta_swap):
+        call = functools.partial(move, unary, potts, edges, offsets=((0, 1), (1, 0)), max_iter=20)
+        yield f"{move.__name__} 4 labels", call
+
+
+def _slic_cases(make: Make) -> Iterator[Case]:
+    for channels in (1, 3, 5):
+        image = make((2, 33, 47, channels), "float32")
+        for options in ({}, {"zero": True}, {"sigma": 1.0}, {"enforce_connectivity": False}):
+            name = " ".join(f"{k}={v}" for k, v in options.items())
+            yield f"slic {channels} channels {name}", functools.partial(cv3gpu.slic, image, 12, **options)
+    mask = make((33, 47), "float32") > 0.2
+    yield "slic with a mask", functools.partial(cv3gpu.slic, make((33, 47, 3), "float32"), 12, mask=mask)
+
+
+# Windows of pooling: unrolled and any, with gaps, over each other, past the border.
+WINDOWS: tuple[dict[str, Any], ...] = (
+    {"kernel_size": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": (3, 2), "stride": 1, "dilation": 2},
+    {"kernel_size": 2, "stride": 3},
+)
+
+
+def _pool_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for channels, side in ((3, 9), (8, 12)):
+        x = make((2, channels, side, side + 4), dtype, layout)
+        for window in WINDOWS:
+            for compact in (False, True):
+                values, indices = cv3gpu.max_pool2d(x, **window, compact=compact)
+                name = f"{window} {compact=} {channels} ch {side} {dtype} {layout}"
+                yield f"max_pool2d {name}", functools.partial(cv3gpu.max_pool2d, x, **window, compact=compact)
+                call = functools.partial(cv3gpu.max_pool2d_adjoint, values, indices, x.shape[2:], **window)
+                yield f"max_pool2d_adjoint {name}", call
+                call = functools.partial(cv3gpu.max_unpool2d_adjoint, x, indices, **window)
+                yield f"max_unpool2d_adjoint {name}", call
+                if "dilation" not in window:
+                    call = functools.partial(cv3gpu.max_unpool2d, values, indices, **window, output_size=x.shape[2:])
+                    yield f"max_unpool2d {name}", call
+
+
+def _head_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for classes, side, size in ((3, 5, 17), (21, 9, 33)):
+        logits, target = make((2, classes, side, side), dtype, layout), make((2, size, size), "float32")
+        labels = _array.astype(target * classes, "int64")
+        name = f"{classes} classes {side}->{size} {dtype} {layout}"
+        yield f"upsample_argmax {name}", functools.partial(cv3gpu.upsample_argmax, logits, size)
+        for options in ({}, {"label_smoothing": 0.1, "align_corners": True}, {"weight": make((classes,), dtype)}):
+            call = functools.partial(cv3gpu.upsample_cross_entropy, logits, labels, **options)
+            yield f"upsample_cross_entropy {' '.join(options)} {name}", call
+            grad = make((), dtype)
+            call = functools.partial(cv3gpu.upsample_cross_entropy_vjp, grad, logits, labels, **options)
+            yield f"upsample_cross_entropy_vjp {' '.join(options)} {name}", call
+
+
+def _cluster_cases(make: Make, dtype: str) -> Iterator[Case]:
+    for points, features, clusters in ((70, 2, 3), (300, 5, 8), (300, 20, 40)):
+        x = make((points, features), dtype)
+        for options in ({}, {"sample_weight": make((points,), dtype)}):
+            call = functools.partial(cv3gpu.kmeans, x, clusters, max_iter=3, tol=1.0, **options)
+            yield f"kmeans {points}x{features} {clusters} {' '.join(options)} {dtype}", call
+    for features in (2, 5):
+        for kernel in ("flat", "gaussian"):
+            call = functools.partial(cv3gpu.mean_shift, make((90, features), dtype), 0.3, kernel=kernel)
+            yield f"mean_shift {features} features {kernel} {dtype}", call
+
+
+def _affinity_cases(make: Make, dtype: str) -> Iterator[Case]:
+    def product(kind: str, radius: float, columns: int) -> Any:
+        image = make((11, 40, 3) if kind == "gaussian" else (11, 40), dtype)
+        affinity = cv3gpu.pixel_affinity(image, radius=radius, kind=kind)
+        return affinity @ make((11 * 40, columns), dtype), affinity.degree
+
+    for kind, radius, columns in (("gaussian", 3, 1), ("gaussian", 5, 8), ("intervening_contour", 3, 5)):
+        name = f"pixel_affinity {kind} radius {radius} {columns} columns {dtype}"
+        yield name, functools.partial(product, kind, radius, columns)
+
+
 def cases(library: str) -> Iterator[Case]:
     """Named calls that launch every kernel at least once, over dtypes, layouts and branches."""
     make = maker(library)
@@ -140,6 +241,8 @@ def cases(library: str) -> Iterator[Case]:
         for layout in ("nchw", "nhwc"):
             yield from _conv_cases(make, dtype, layout)
             yield from _resize_cases(make, dtype, layout)
+            yield from _pool_cases(make, dtype, layout)
+            yield from _head_cases(make, dtype, layout)
     for dtype in ("float32", "float64"):
         boxes = [make((2, n, 4), dtype, "nchw") for n in (5, 33)]
         for kind in ("iou", "giou", "ioa"):
@@ -153,6 +256,10 @@ def cases(library: str) -> Iterator[Case]:
             solve = functools.partial(cv3gpu.linear_sum_assignment, cost)
             yield f"linear_sum_assignment {rows}x{cols} {dtype}", solve
         yield from _crf_cases(make, dtype)
+        yield from _cluster_cases(make, dtype)
+        yield from _affinity_cases(make, dtype)
+    yield from _cut_cases(make)
+    yield from _slic_cases(make)
     yield from _mot_cases(library)
 
 

@@ -102,8 +102,8 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
 
 def benches() -> tuple[Any, ...]:
     """The modules with entries, in the order of the table."""
-    names = "conv", "resize", "crf", "graphcut", "graphcut_moves", "superpixel", "boxes", "assignment", "mot"
-    return tuple(importlib.import_module(f"bench.bench_{name}") for name in names)
+    families = "conv resize pool upsample crf graphcut graphcut_moves superpixel cluster eigen boxes assignment mot"
+    return tuple(importlib.import_module(f"bench.bench_{name}") for name in families.split())
 
 
 def headline_names() -> dict[str, list[str]]:

@@ -13,30 +13,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
+    from .affinity import knn_affinity as knn_affinity
+    from .affinity import laplacian as laplacian
+    from .affinity import ncut_value as ncut_value
+    from .affinity import pixel_affinity as pixel_affinity
+    from .affinity import rbf_affinity as rbf_affinity
     from .assignment import Assignment as Assignment
     from .assignment import linear_sum_assignment as linear_sum_assignment
     from .boxes import box_iou as box_iou
     from .boxes import box_iou_vjp as box_iou_vjp
+    from .cluster import kmeans as kmeans
+    from .cluster import mean_shift as mean_shift
+    from .cluster import mean_shift_filter as mean_shift_filter
+    from .cluster import mean_shift_segmentation as mean_shift_segmentation
     from .conv import conv2d as conv2d
     from .conv import conv2d_adjoint_input as conv2d_adjoint_input
     from .conv import conv2d_adjoint_weight as conv2d_adjoint_weight
+    from .conv import conv_transpose2d as conv_transpose2d
     from .crf import dense_crf as dense_crf
     from .crf import dense_crf_vjp as dense_crf_vjp
     from .crf import gaussian_filter as gaussian_filter
     from .crf import gaussian_filter_vjp as gaussian_filter_vjp
+    from .eigen import smallest_eigenpairs as smallest_eigenpairs
+    from .graphcut import alpha_beta_swap as alpha_beta_swap
+    from .graphcut import alpha_expansion as alpha_expansion
+    from .graphcut import boykov_jolly as boykov_jolly
+    from .graphcut import grab_cut as grab_cut
+    from .graphcut import graph_cut as graph_cut
+    from .pool import max_pool2d as max_pool2d
+    from .pool import max_pool2d_adjoint as max_pool2d_adjoint
+    from .pool import max_unpool2d as max_unpool2d
+    from .pool import max_unpool2d_adjoint as max_unpool2d_adjoint
     from .resize import interpolate as interpolate
     from .resize import interpolate_adjoint as interpolate_adjoint
+    from .superpixel.slic import slic as slic
+    from .upsample import upsample_argmax as upsample_argmax
+    from .upsample import upsample_cross_entropy as upsample_cross_entropy
+    from .upsample import upsample_cross_entropy_vjp as upsample_cross_entropy_vjp
 
     kernels: Any  # the folder lies elsewhere in a checkout (see _find_kernels)
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "affinity": ("knn_affinity", "laplacian", "ncut_value", "pixel_affinity", "rbf_affinity"),
     "assignment": ("Assignment", "linear_sum_assignment"),
     "boxes": ("box_iou", "box_iou_vjp"),
-    "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight"),
+    "cluster": ("kmeans", "mean_shift", "mean_shift_filter", "mean_shift_segmentation"),
+    "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight", "conv_transpose2d"),
     "crf": ("dense_crf", "dense_crf_vjp", "gaussian_filter", "gaussian_filter_vjp"),
+    "eigen": ("smallest_eigenpairs",),
+    "graphcut": ("alpha_beta_swap", "alpha_expansion", "boykov_jolly", "grab_cut", "graph_cut"),
+    "pool": ("max_pool2d", "max_pool2d_adjoint", "max_unpool2d", "max_unpool2d_adjoint"),
     "resize": ("interpolate", "interpolate_adjoint"),
+    "superpixel.slic": ("slic",),
+    "upsample": ("upsample_argmax", "upsample_cross_entropy", "upsample_cross_entropy_vjp"),
     "errors": (
         "BackendUnavailableError",
         "ConvergenceWarning",
@@ -45,7 +76,7 @@ _HOME = {
         "OutOfMemoryError",
     ),
 }
-_MODULES = ("crf", "densecrf", "kernels", "mot", "nn", "viz")
+_MODULES = ("affinity", "cluster", "crf", "densecrf", "eigen", "graphcut", "kernels", "mot", "nn", "superpixel", "viz")
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [

@@ -81,21 +81,22 @@ def inlined(function: Function) -> Function:
 _inlined: set[Function] = set()
 
 
-def lowered(write: Function) -> Callable[[Function], Function]:
+def lowered(write: Function, *files: str) -> Callable[[Function], Function]:
     """Marks a helper that has LLVM code of its own: ``write(builder, real, *arguments)`` writes it.
 
     It takes dense arrays and integers, and returns nothing. An array comes as its data and its shape; ``real`` is the
-    LLVM type of the first array's elements. What the function says in Python must be the same.
+    LLVM type of the first array's elements. What the function says in Python must be the same. ``files`` are the
+    sources that the code depends on.
     """
 
     def mark(function: Function) -> Function:
-        _lowered[function] = write
+        _lowered[function] = write, files
         return function
 
     return mark
 
 
-_lowered: dict[Function, Function] = {}
+_lowered: dict[Function, tuple[Function, tuple[str, ...]]] = {}
 
 
 class Entry:
@@ -286,8 +287,8 @@ def _described_function(function: Function, functions: tuple[Function, ...]) -> 
 
     if function.__closure__ or function.__defaults__ or function.__kwdefaults__:
         raise _Unknown("a closure or default values")
-    written = Path(_lowered[function].__code__.co_filename).read_bytes() if function in _lowered else b""
-    digest = hashlib.sha256(written).hexdigest()
+    sources = b"".join(Path(file).read_bytes() for file in _lowered[function][1]) if function in _lowered else b""
+    digest = hashlib.sha256(sources).hexdigest()
     return function.__name__, function in _inlined, digest, described(function.__code__)
 
 
@@ -473,7 +474,7 @@ def _intrinsic(function: Function) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         real = context.get_data_type(next(k.dtype for k in signature.args if isinstance(k, numba.types.Array)))
         pairs = zip(signature.args, values, strict=True)
-        _lowered[function](builder, real, *(given(context, builder, *pair) for pair in pairs))
+        _lowered[function][0](builder, real, *(given(context, builder, *pair) for pair in pairs))
         return context.get_dummy_value()
 
     def typed(context: Any, *kinds: Any) -> Any:

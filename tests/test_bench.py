@@ -19,8 +19,11 @@ from bench import (
     bench_boxes,
     bench_conv,
     bench_crf,
+    bench_graphcut,
+    bench_graphcut_moves,
     bench_mot,
     bench_resize,
+    bench_superpixel,
     mot_data,
     mot_peers,
     peers,
@@ -239,6 +242,27 @@ def test_gated_batches_have_a_full_matching_and_shut_ones_do_not() -> None:
     found = cv3gpu.linear_sum_assignment(shut)
     assert bench_assignment.matching_errors(shut, best, found, pairs).largest < 1e-12
     assert bench_assignment.matching_errors(shut, best, found).largest == float("inf")
+
+
+# ---- graph cuts and superpixels -------------------------------------------------------------------------
+
+
+SMALL = {
+    "graph_cut": lambda: bench_graphcut._entry("tiny", "cpu"),
+    "expansion": lambda: bench_graphcut_moves._entry(bench_graphcut_moves.Scene("coffee", 20, 24, 3), False, "cpu"),
+    "swap": lambda: bench_graphcut_moves._entry(bench_graphcut_moves.Scene("", 16, 24, 4), True, "cpu"),
+    "slic": lambda: bench_superpixel._entry("tiny", "cpu"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_entry_of_labels_runs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pytest.importorskip("skimage.data")
+    monkeypatch.setitem(bench_graphcut.SCENES, "tiny", bench_graphcut.Scene((40, 48), 8, 5.0, True))
+    monkeypatch.setitem(bench_superpixel.SCENES, "tiny", bench_superpixel.Scene("coffee", 40, 50, 20))
+    outcome = run(SMALL[name](), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert not any("wrong" in why or "Error" in why for why in outcome["absent"].values()), outcome["absent"]
 
 
 # ---- dense CRF ------------------------------------------------------------------------------------------

@@ -651,6 +651,9 @@ BAD_INPUTS = [
         ValueError,
         "offsets must make at most 32 pairs of opposite steps, got 33",
     ),
+    (dict(offsets=np.array(3)), TypeError, "offsets must be a sequence of pairs"),
+    (dict(offsets=[np.array(3)] * 4), TypeError, "offsets[0] must be a pair"),
+    (dict(offsets=[b"ab"] * 4), TypeError, "offsets[0] must be a pair"),
     (dict(minimal=1), TypeError, "minimal must be True or False, got 1 (int)"),
     (dict(minimal=None), TypeError, "minimal must be True or False, got None (None)"),
     (dict(source_capacity=spoiled(T, -1)), ValueError, "source_capacity must not be negative, got -1"),
@@ -705,6 +708,11 @@ BAD_INPUTS = [
         FLOATS | dict(source_capacity=spoiled(TF, np.inf), sink_capacity=spoiled(TF, np.inf)),
         ValueError,
         "source_capacity and sink_capacity must not both be inf at a pixel, got inf at one",
+    ),
+    (
+        FLOATS | dict(source_capacity=spoiled(TF + 1e300, np.inf), sink_capacity=spoiled(TF + 1e300, np.inf)[::-1]),
+        ValueError,
+        "source_capacity and sink_capacity must not both be above 2**960 at a pixel, got 1e+300",
     ),
 ]
 

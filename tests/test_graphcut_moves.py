@@ -479,6 +479,12 @@ REFUSALS = {
     "all forbidden": (ValueError, "allow each pixel a label", with_entry("unary", (slice(None), 2, 2), np.inf)),
     "too large": (ValueError, "2.60 in an image", {"unary": np.full((3, 4, 5), 2**57)}),
     "edges too large": (ValueError, "2.50 at a pixel", {"edge_weights": np.full((2, 4, 5), 2**49)}),
+    "unaries too large": (ValueError, "2.53 at a pixel", {"unary": np.full((3, 4, 5), 2**53 + 1)}),
+    "floats too large": (ValueError, "2.960 in an image, got up to", {"unary": np.full((3, 4, 5), 1e300)}),
+    "products too large": (
+        ValueError, "2.960 in an image, got up to inf",
+        {"pairwise": 1e200 * potts(3), "edge_weights": np.full((2, 4, 5), 1e200)},
+    ),
     "no offsets": (ValueError, "offsets must hold at least one step", {"offsets": [], "edge_weights": np.zeros((0, 4, 5))}),
     "offsets' type": (TypeError, "offsets must be a sequence", {"offsets": 1}),
     "an offset's type": (TypeError, r"offsets\[1\] must be a pair", {"offsets": ((1, 0), 1)}),
@@ -500,6 +506,18 @@ def test_refusals(name):
     error, match, what = REFUSALS[name]
     with pytest.raises(error, match="^alpha_expansion: .*" + match):
         cv3gpu.alpha_expansion(**changed(**what))
+
+
+def test_forbidden_labels_among_tiny_costs():
+    """The unit follows the costs, however small: a cost of +inf is no absolute number."""
+    unary, pairwise, weights = random_problem(19, 3, (6, 7), FOUR)
+    unary = unary.astype(np.float64)
+    unary[1, ::2, ::3] = np.inf
+    expected = cv3gpu.alpha_expansion(unary, pairwise, weights.astype(np.float64), offsets=FOUR)
+    tiny = 2.0**-90
+    found = cv3gpu.alpha_expansion(unary * tiny, pairwise, weights * tiny, offsets=FOUR)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.energy == expected.energy * tiny
 
 
 def test_refusals_of_the_swap():

@@ -338,6 +338,30 @@ def test_borders_of_people_are_kept_as_well_as_by_scikit_image(options):
     assert ours.undersegmentation < theirs.undersegmentation + 0.005
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("compactness", [1e-10, 1e10])
+def test_ends_of_compactness(compactness, zero):
+    """Distances stay finite: with most weight on places, clusters are the cells they began in."""
+    image = np.random.default_rng(8).random((24, 24, 3)).astype("float32")
+    labels = cv3gpu.slic(image, 4, compactness, zero=zero)
+    assert labels.max() > 0
+    if compactness > 1 and not zero:
+        np.testing.assert_array_equal(labels, np.kron([[0, 1], [2, 3]], np.ones((12, 12), int)))
+
+
+def test_any_minimum_size():
+    image = np.random.default_rng(9).random((12, 15, 3))
+    assert not cv3gpu.slic(image, 9, min_size_factor=1e308).any()
+
+
+@pytest.mark.parametrize("shape", [(1000, 1), (1000, 4), (7, 1), (4, 1000), (1, 7)])
+@pytest.mark.parametrize("cells", [1, 5, 7])
+def test_cells_of_narrow_images(shape, cells):
+    rows, columns = model.grid(*shape, cells)
+    assert rows * columns == cells
+    assert model.grid(*shape[::-1], cells) == (columns, rows)
+
+
 def test_measures_of_quality():
     truth = np.zeros((20, 20), int)
     truth[:, 10:] = 1
@@ -374,10 +398,13 @@ REFUSALS = [
     ((IMAGE, True), {}, TypeError, r"slic: n_segments must be an integer, got True \(bool\)"),
     ((IMAGE, 5, 0), {}, ValueError, "slic: compactness must be finite and positive, got 0"),
     ((IMAGE, 5, float("nan")), {}, ValueError, "slic: compactness must be finite and positive, got nan"),
+    ((IMAGE, 5, 1e300), {}, ValueError, "slic: compactness must be from 1e-10 to 1e\\+10, got 1e\\+300"),
+    ((IMAGE, 5, 1e-30), {"zero": True}, ValueError, "slic: compactness must be from 1e-10 to 1e\\+10, got 1e-30"),
     ((IMAGE, 5, "10"), {}, TypeError, r"slic: compactness must be a number, got '10' \(str\)"),
     ((IMAGE, 5, 10.0, 0), {}, ValueError, "slic: max_iter must be from 1 to"),
     ((IMAGE,), {"zero": 1}, TypeError, r"slic: zero must be True or False, got 1 \(int\)"),
     ((IMAGE,), {"sigma": -1}, ValueError, "slic: sigma must be at least 0, got -1"),
+    ((IMAGE,), {"sigma": 1e12}, ValueError, "slic: sigma must be at most 10000, got 1000000000000.0"),
     ((IMAGE,), {"sigma": float("inf")}, ValueError, "slic: sigma must be finite, got inf"),
     ((IMAGE[..., :2],), {"convert2lab": True}, ValueError, "slic: convert2lab must be False or None unless there are 3 channels, got True with 2"),
     ((IMAGE,), {"convert2lab": "yes"}, TypeError, "slic: convert2lab must be True or False, got 'yes'"),

@@ -76,9 +76,9 @@ def graph_cut(
     TypeError
         If an argument is of another library, device or dtype, or if integers and floats are mixed.
     ValueError
-        If shapes do not fit; if a capacity is negative, NaN, above 2**960 or (unless that of a seed) infinite; if a
-        pixel is a seed of both kinds; if the integer capacities of an image add up to more than 2**62; if an offset
-        is zero or there are more than 32 pairs of them.
+        If shapes do not fit; if a capacity is negative, NaN, above 2**960 or (unless that of a seed) infinite, where
+        beside seeds only a pixel with both above 2**960 is refused; if a pixel is a seed of both kinds; if the integer
+        capacities of an image add up to more than 2**62; if an offset is zero or there are more than 32 pairs of them.
 
     Notes
     -----
@@ -149,17 +149,21 @@ def _plain(x: Any) -> Any:
 # ---- checks ---------------------------------------------------------------------------------------------
 
 
+def _is_list(x: Any) -> bool:
+    return x.ndim > 0 if isinstance(x, np.ndarray) else isinstance(x, Sequence) and not isinstance(x, str | bytes)
+
+
 def checked_offsets(op: str, offsets: Any) -> tuple[int, list[tuple[int, ...]]]:
     """Number of dimensions and the steps."""
     wanted = "be a sequence of pairs (dy, dx) or of triples (dz, dy, dx) of integers"
-    if not isinstance(offsets, Sequence | np.ndarray) or isinstance(offsets, str):
+    if not _is_list(offsets):
         _check.fail(op, "offsets", wanted, _check.kind(offsets), error=TypeError)
     if not len(offsets):
         _check.fail(op, "offsets", "hold at least one step", "none")
     steps = []
     for k, offset in enumerate(offsets):
         name = f"offsets[{k}]"
-        if not isinstance(offset, Sequence | np.ndarray) or isinstance(offset, str):
+        if not _is_list(offset):
             _check.fail(op, name, "be a pair (dy, dx) or a triple (dz, dy, dx)", repr(offset), error=TypeError)
         if len(offset) not in (2, 3) or len(offset) != len(offsets[0]):
             _check.fail(op, name, "be a pair (dy, dx) or a triple (dz, dy, dx), all alike", tuple(offset))
@@ -327,6 +331,9 @@ def _of_floats(source: Any, sink: Any, neighbor: Any, edges: Edges, minimal: boo
     cancelled = library.minimum(source, sink)
     if not math.isfinite(float(cancelled.max())):
         _check.fail(OP, "source_capacity and sink_capacity", "not both be inf at a pixel", "inf at one")
+    if float(cancelled.max()) > LARGEST:  # hidden from the check above by a seed elsewhere
+        wanted = "not both be above 2**960 at a pixel"
+        _check.fail(OP, "source_capacity and sink_capacity", wanted, float(cancelled.max()))
     batch = len(source)
     alone = (batch,) + (1,) * (source.ndim - 1)
     planes = _planes(neighbor, edges, "float64")

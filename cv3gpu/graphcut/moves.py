@@ -23,7 +23,7 @@ from .._njit import compiled
 from .._threads import each
 from ..errors import ConvergenceWarning
 from . import _moves_loops
-from .cut import FLOATS, INTEGERS, Edges, checked_offsets, edges_of
+from .cut import FLOATS, INTEGERS, LARGEST, Edges, checked_offsets, edges_of
 
 __all__ = ["Labeling", "alpha_beta_swap", "alpha_expansion"]
 
@@ -31,6 +31,7 @@ Array = np.ndarray[Any, Any]
 
 _THREADS = 256  # of a block in graphcut_moves.cu
 _EXACT = 2.0**50  # a pixel's edges together: their terms are exact in float64
+_WHOLE = 2.0**53  # a pixel's terms together, of integers: they are exact in float64
 _TOTAL = 2.0**60  # an image's energy: its changes fit in int64
 _NARROW = 2.0**30 - 2.0**10  # a pixel's edges together where capacities are int32
 _NODES = 2**31  # of an image on a CPU, where places are int32
@@ -104,8 +105,9 @@ def alpha_expansion(
         An array of the wrong library or dtype, or an option of the wrong type.
     ValueError
         Shapes that do not fit, a ``pairwise`` that is no metric (the error names the entries), a negative weight, NaN,
-        a pixel without an allowed label, or integers too large for exact arithmetic: a pixel's edges together beyond
-        2^50, or an image's energy beyond 2^60.
+        a pixel without an allowed label, floats whose energies may pass 2^960 in an image, or integers too large for
+        exact arithmetic: a pixel's edges together beyond 2^50, all terms of a pixel beyond 2^53, or an image's energy
+        beyond 2^60.
 
     Warns
     -----
@@ -117,7 +119,8 @@ def alpha_expansion(
     Integers are exact. Floats are rounded to whole multiples of a power of two u, at most 2^-28 of
     ``2 sum_k max(edge_weights[k]) max(pairwise)`` where unaries leave that much room, which are rounded to 50 bits, and
     an image's energy, to 60. A term is off by u / 2 at most, so a move may miss the best one by 2 u times the number
-    of pixels and edges; ``energy`` is that of the numbers as given.
+    of pixels and edges; ``energy`` is that of the numbers as given. All images of a batch have the same u, by the
+    largest numbers of any: images of very different magnitudes belong in calls of their own.
 
     A move is taken only if it lowers the energy. Of the best ones it is the one with the fewest changes (of swaps, to
     the pair's first label), so results do not depend on the solver, on threads or on the device.
@@ -395,12 +398,21 @@ def _problem(op: str, size: _Size, steps: Sequence[tuple[int, ...]], table: Arra
     unary, most, span, any_forbidden = _costs(op, unary)
     # at least what the edges of a node can bring it, and what they can carry
     reach = 2 * largest * float(abs(table).max()) * (2 if table.min() < 0 else 1)
-    span += (2 * reach + 1) if any_forbidden else 0.0
+    span += 2 * reach if any_forbidden else 0.0
+    energy = nodes * (span + reach)
+    if not integers and not energy <= LARGEST:
+        _check.fail(op, "unary, pairwise and edge_weights", "have energies of at most 2^960 in an image",
+                    f"up to {energy:.3g}", "scale them down")  # fmt: skip
     scale = 1.0 if integers else _scale(reach, span, nodes)
-    if integers and (reach > _EXACT or nodes * (span + reach) > _TOTAL):
-        beyond = "2^50 at a pixel's edges together, or of 2^60 in an image" if reach > _EXACT else "2^60 in an image"
-        _check.fail(op, "unary, pairwise and edge_weights", f"have energies of less than {beyond}",
-                    f"up to {max(reach, nodes * (span + reach)):.3g}", "scale them down")  # fmt: skip
+    if integers:
+        for most_energy, bound, beyond in (
+            (energy, _TOTAL, "2^60 in an image"),
+            (reach, _EXACT, "2^50 at a pixel's edges together"),
+            (span + reach, _WHOLE - 1, "2^53 at a pixel"),  # 2^53 may be a rounded sum
+        ):
+            if most_energy > bound:
+                _check.fail(op, "unary, pairwise and edge_weights", f"have energies of less than {beyond}",
+                            f"up to {most_energy:.3g}", "scale them down")  # fmt: skip
     weight *= scale
     return _Problem(
         size,

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from .layers import Conv2d as Conv2d
     from .layers import ConvTranspose2d as ConvTranspose2d
     from .layers import DenseCRF as DenseCRF
+    from .layers import MaxPool2d as MaxPool2d
+    from .layers import MaxUnpool2d as MaxUnpool2d
     from .layers import Upsample as Upsample
 
 _HOME = {
-    "layers": ("Conv2d", "ConvTranspose2d", "DenseCRF", "Upsample"),
+    "layers": ("Conv2d", "ConvTranspose2d", "DenseCRF", "MaxPool2d", "MaxUnpool2d", "Upsample"),
 }
 _MODULES = ("layers",)
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

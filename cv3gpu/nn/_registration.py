@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, library
 
-__all__ = ["as_under_autocast", "batch_vmap", "by_position", "define", "in_front", "nothing_setup", "register"]
+from .._array import memory_format
+
+__all__ = ["as_under_autocast", "batch_vmap", "by_position", "define", "empty", "in_front", "nothing_setup", "register"]
 
 Policy = Literal["lower", "keep", "float32"]
 
@@ -41,6 +43,14 @@ def define(name: str, signature: str, operator: Callable[..., Any], results: str
 
 def nothing_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Of an operator without a gradient."""
+
+
+def empty(like: Tensor, shape: Sequence[int], layout: str | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """What `_array.empty` allocates in the memory order of ``like``, for symbolic sizes too."""
+    if (layout or memory_format(like)) == "nhwc":
+        n, c, h, w = shape
+        return like.new_empty((n, h, w, c), dtype=dtype).permute(0, 3, 1, 2)
+    return like.new_empty(shape, dtype=dtype)
 
 
 def in_front(x: Tensor, dim: int | None, n: int) -> Tensor:

@@ -13,9 +13,10 @@ from .. import _check
 from ..conv import conv2d, conv_transpose2d
 from ..crf import dense_crf
 from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
+from ..pool import max_pool2d, max_unpool2d
 from ..resize import interpolate, output_size
 
-__all__ = ["Conv2d", "ConvTranspose2d", "DenseCRF", "Upsample"]
+__all__ = ["Conv2d", "ConvTranspose2d", "DenseCRF", "MaxPool2d", "MaxUnpool2d", "Upsample"]
 
 
 class Conv2d(torch.nn.Conv2d):
@@ -92,6 +93,74 @@ class Upsample(torch.nn.Upsample):
             h, w = input.shape[-2:]
             size, scale_factor = output_size("interpolate", h, w, None, scale_factor), None
         return interpolate(input, size, scale_factor, self.mode, self.align_corners)
+
+
+class MaxPool2d(torch.nn.MaxPool2d):
+    """`torch.nn.MaxPool2d`, computed by :func:`cv3gpu.max_pool2d`.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation, return_indices, ceil_mode
+        As for `torch.nn.MaxPool2d`.
+    compact : bool
+        Whether the indices are positions in the window, as uint8: an eighth of the memory, and :class:`MaxUnpool2d`
+        takes them as well. torch's own layer does not.
+
+    Notes
+    -----
+    Without ``return_indices`` a backward keeps one byte for each window (eight where a window has more than 256
+    pixels), and not the input.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> pool = cv3gpu.nn.MaxPool2d(2, return_indices=True, compact=True)
+    >>> values, indices = pool(torch.tensor([[[[1.0, 5.0], [2.0, 0.0]]]]))
+    >>> cv3gpu.nn.MaxUnpool2d(2)(values, indices)
+    tensor([[[[0., 5.],
+              [0., 0.]]]])
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+        *,
+        compact: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+        self.compact = _check.flag("MaxPool2d", "compact", compact)
+
+    def forward(self, input: Tensor) -> Any:
+        """Pools ``input`` [N, C, H, W] or [C, H, W]; returns values, or values and indices."""
+        if input.ndim == 3:
+            found = self.forward(input[None])
+            return (found[0][0], found[1][0]) if self.return_indices else found[0]
+        height, width = _check.pair("max_pool2d", "kernel_size", self.kernel_size, 1)
+        compact = self.compact if self.return_indices else height * width <= 256
+        steps = self.stride, self.padding, self.dilation
+        values, indices = max_pool2d(input, self.kernel_size, *steps, self.ceil_mode, compact=compact)
+        return (values, indices) if self.return_indices else values
+
+
+class MaxUnpool2d(torch.nn.MaxUnpool2d):
+    """`torch.nn.MaxUnpool2d`, computed by :func:`cv3gpu.max_unpool2d`, from indices in either form.
+
+    Notes
+    -----
+    Indices must lie in their windows: where pooling left out a last row or column, ``output_size`` must be given.
+    """
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Unpools ``input`` [N, C, Ho, Wo] or [C, Ho, Wo]; only the last two numbers of ``output_size`` count."""
+        if input.ndim == 3:
+            return self.forward(input[None], indices[None], output_size)[0]
+        size: Any = None if output_size is None else tuple(output_size)[-2:]
+        return max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, size)
 
 
 class DenseCRF(torch.nn.Module):

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
-from .._array import memory_format
-from . import crf_ops
-from ._registration import batch_vmap, define, in_front, nothing_setup, register
+from . import crf_ops, pool_ops, upsample_ops
+from ._registration import batch_vmap, define, empty, in_front, nothing_setup, register
 
 __all__ = ["OPERATORS"]
 
@@ -57,14 +56,6 @@ _LINEAR_SUM_ASSIGNMENT = define(
     assignment.linear_sum_assignment,
     "(Tensor row_ind, Tensor col_ind, Tensor total)",
 )
-
-
-def _empty(like: Tensor, shape: Sequence[int], layout: str | None = None) -> Tensor:
-    """What `_array.empty` allocates, for symbolic sizes too."""
-    if (layout or memory_format(like)) == "nhwc":
-        n, c, h, w = shape
-        return like.new_empty((n, h, w, c)).permute(0, 3, 1, 2)
-    return like.new_empty(shape)
 
 
 # ---- backward -------------------------------------------------------------------------------------------
@@ -288,19 +279,19 @@ def _conv2d_fake(
     kernel_size = weight.shape[2:]
     around = conv.padding_of(op, padding, kernel_size, stride, dilation)
     size = conv.output_size(x.shape[2:], kernel_size, stride, around, dilation)
-    return _empty(x, (x.shape[0], weight.shape[0], *size))
+    return empty(x, (x.shape[0], weight.shape[0], *size))
 
 
 def _conv2d_adjoint_input_fake(grad: Tensor, weight: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_input", "grad", grad, 4, "[N, Cout, Ho, Wo]")
     groups = geometry[3] if len(geometry) == 4 else 1
-    return _empty(grad, (grad.shape[0], weight.shape[1] * groups, *input_size))
+    return empty(grad, (grad.shape[0], weight.shape[1] * groups, *input_size))
 
 
 def _conv2d_adjoint_weight_fake(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_weight", "grad", grad, 4, "[N, Cout, Ho, Wo]")
     groups = geometry[3] if len(geometry) == 4 else 1
-    return _empty(grad, (grad.shape[1], x.shape[1] // groups, *kernel_size), "nchw")
+    return empty(grad, (grad.shape[1], x.shape[1] // groups, *kernel_size), "nchw")
 
 
 def _conv_transpose2d_fake(
@@ -322,7 +313,7 @@ def _conv_transpose2d_fake(
         _check.shape(op, "bias", bias, [weight.shape[1] * groups])
     numbers = zip(x.shape[2:], stride, padding, output_padding, dilation, weight.shape[2:], strict=True)
     size = ((n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, s, p, m, d, k in numbers)
-    return _empty(x, (x.shape[0], weight.shape[1] * groups, *size))
+    return empty(x, (x.shape[0], weight.shape[1] * groups, *size))
 
 
 def _interpolate_fake(
@@ -331,12 +322,12 @@ def _interpolate_fake(
     op = "interpolate"
     _check.ndim(op, "x", x, 4, "[N, C, H, W]")
     n, c, h, w = x.shape
-    return _empty(x, (n, c, *resize.output_size(op, h, w, size, scale_factor)))
+    return empty(x, (n, c, *resize.output_size(op, h, w, size, scale_factor)))
 
 
 def _interpolate_adjoint_fake(grad: Tensor, input_size: Sequence[int], *sampling: Any) -> Tensor:
     _check.ndim("interpolate_adjoint", "grad", grad, 4, "[N, C, Ho, Wo]")
-    return _empty(grad, (*grad.shape[:2], *input_size))
+    return empty(grad, (*grad.shape[:2], *input_size))
 
 
 def _box_iou_fake(a: Tensor, b: Tensor, format: str = "xyxy", kind: str = "iou") -> Tensor:
@@ -588,4 +579,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "box_iou_vjp": _box_iou_vjp,
     "linear_sum_assignment": _linear_sum_assignment,
     **crf_ops.OPERATORS,
+    **pool_ops.OPERATORS,
+    **upsample_ops.OPERATORS,
 }

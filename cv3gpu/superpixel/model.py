@@ -57,7 +57,7 @@ def grid(height: int, width: int, cells: float) -> tuple[int, int]:
     ideal = math.sqrt(cells * height / width)
     found = []
     for rows in {math.floor(ideal), math.ceil(ideal)}:
-        rows = min(max(rows, 1), height)
+        rows = min(max(rows, 1), height, max(1, round(cells)))  # of a narrow image each may be a row of cells
         for columns in {math.floor(cells / rows), math.ceil(cells / rows)}:
             columns = min(max(columns, 1), width)
             oblong = abs(math.log(height * columns / (width * rows)))
@@ -84,7 +84,7 @@ def plan(height: int, width: int, share: float, lab: bool, n_segments: int, comp
         row_step=max(1, min(row_step, height // (_ROWS * rows))),
         lab=lab,
         connect=connect,
-        least=math.ceil(min_size_factor * height * width / (rows * columns)),
+        least=math.ceil(min(min_size_factor * height * width / (rows * columns), height * width)),
         start_label=start_label,
         smoothing=gaussian(sigma) if sigma > 0 else None,
     )

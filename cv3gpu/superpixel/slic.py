@@ -16,6 +16,8 @@ __all__ = ["slic"]
 
 OP = "slic"
 DTYPES = ("uint8", "float32", "float64")
+COMPACTNESS = (1e-10, 1e10)  # its square times one of a distance is a float32, and not denormal
+WIDEST = 10000  # sigma
 
 
 @array_op("image", "mask")
@@ -52,7 +54,7 @@ def slic(
         How many regions to begin with.
     compactness : float
         Weight of place against colour, as in scikit-image: in units of Lab, or of the range of the image where it is
-        not converted. With ``zero``, what each cluster's weight begins with.
+        not converted; 1e-10 to 1e10. With ``zero``, what each cluster's weight begins with.
     max_iter : int
         Turns of assignment; there is no other end.
     zero : bool
@@ -62,7 +64,7 @@ def slic(
         Where to segment: ``n_segments`` is meant for the area inside, nothing outside of the rectangle around it is
         looked at, and pixels outside get ``start_label - 1``.
     sigma : float
-        Width of a Gaussian that smooths the colours first, pixels; 0: none.
+        Width of a Gaussian that smooths the colours first, pixels, 10000 at most; 0: none.
     convert2lab : bool, optional
         Convert RGB to CIE Lab (D65). By default if there are three channels.
     enforce_connectivity : bool
@@ -131,9 +133,13 @@ def slic(
     lead, (height, width, channels) = _shape_of(image)
     n_segments = _check.integer(OP, "n_segments", n_segments, 1)
     compactness = _check.real(OP, "compactness", compactness, positive=True)
+    if not COMPACTNESS[0] <= compactness <= COMPACTNESS[1]:
+        _check.fail(OP, "compactness", "be from {:g} to {:g}".format(*COMPACTNESS), compactness)
     max_iter = _check.integer(OP, "max_iter", max_iter, 1)
     zero = _check.flag(OP, "zero", zero)
     sigma = _not_negative("sigma", sigma)
+    if sigma > WIDEST:
+        _check.fail(OP, "sigma", f"be at most {WIDEST}", sigma)
     lab = _converts(convert2lab, channels)
     connect = _check.flag(OP, "enforce_connectivity", enforce_connectivity)
     min_size_factor = _not_negative("min_size_factor", min_size_factor)

@@ -1,0 +1,336 @@
+"""The CPU's inner loops of max pooling and unpooling, for `_njit.compiled`.
+
+Images channels first are dense planes, [planes, H, W]; channels last they are [N, H, W, C], and a range of channels is
+done at a time. A window starts at ``o * stride - padding``. An index is a flat position in the plane, -1 of a window
+without pixels, or, where it is ``compact``, a position in the window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._njit import inlined
+
+Array = np.ndarray[Any, Any]
+
+_NOWHERE, _BAD = -1, -2
+
+
+@inlined
+def _side_by_side(h: int, w: int, out_h: int, out_w: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int,
+                  dh: int, dw: int) -> bool:  # fmt: skip
+    """Whether windows are of 2 x 2 pixels, inside, and cover whole rows."""
+    square = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph + pw == 0 and dh + dw == 2
+    return square and 2 * out_h <= h and 2 * out_w == w
+
+
+# ---- pooling --------------------------------------------------------------------------------------------
+
+
+@inlined
+def _first_tap(start: int, dilation: int) -> int:
+    """The first tap that is not in front of the image."""
+    return 0 if start >= 0 else (dilation - 1 - start) // dilation
+
+
+@inlined
+def _end_tap(start: int, dilation: int, size: int, taps: int) -> int:
+    """The first tap that is behind the image, or ``taps``."""
+    inside = size - start
+    return 0 if inside <= 0 else min(taps, (inside + dilation - 1) // dilation)
+
+
+@inlined
+def _take(row: Array, step: int, best: Array, tap: Array, number: int) -> None:
+    """Replaces what is smaller than ``row``, or not there yet; NaN is larger than all."""
+    for o in range(best.shape[0]):
+        v = row[o * step]
+        better = (v > best[o]) | (v != v) | (tap[o] < 0)
+        best[o] = v if better else best[o]
+        tap[o] = number if better else tap[o]
+
+
+def _pool_row(x: Array, top: int, best: Array, tap: Array, kh: int, kw: int, sw: int, pw: int, dh: int,
+              dw: int) -> None:  # fmt: skip
+    """A row of maxima of a plane, and of the taps that hold them."""
+    h, w, n = x.shape[0], x.shape[1], best.shape[0]
+    for o in range(n):
+        best[o] = -np.inf
+        tap[o] = -1
+    for ky in range(_first_tap(top, dh), _end_tap(top, dh, h, kh)):
+        for kx in range(kw):
+            left, number = kx * dw - pw, np.int32(ky * kw + kx)  # where the first window has this tap
+            first = 0 if left >= 0 else (sw - 1 - left) // sw
+            last = min(n, 0 if left >= w else (w - left + sw - 1) // sw)
+            if first >= last:
+                continue
+            row = x[top + ky * dh][left + first * sw :]
+            if sw == 1:
+                _take(row, 1, best[first:last], tap[first:last], number)
+            elif sw == 2:
+                _take(row, 2, best[first:last], tap[first:last], number)
+            else:
+                _take(row, sw, best[first:last], tap[first:last], number)
+
+
+def _pool_pairs(upper: Array, lower: Array, best: Array, tap: Array) -> None:
+    """As `_pool_row`, of windows of 2 x 2 pixels side by side."""
+    for o in range(best.shape[0]):
+        m, t = upper[2 * o], np.int32(0)
+        v = upper[2 * o + 1]
+        better = (v > m) | (v != v)
+        m, t = v if better else m, np.int32(1) if better else t
+        v = lower[2 * o]
+        better = (v > m) | (v != v)
+        m, t = v if better else m, np.int32(2) if better else t
+        v = lower[2 * o + 1]
+        better = (v > m) | (v != v)
+        best[o], tap[o] = v if better else m, np.int32(3) if better else t
+
+
+@inlined
+def _write(index: Array, tap: Array, compact: bool, place: Array, start: int, step: int) -> None:
+    """Indices of taps; ``place[t]`` is how far tap t lies behind the window's start, which is ``start + o step``."""
+    if compact:
+        for o in range(tap.shape[0]):
+            index[o] = max(tap[o], 0)
+    else:
+        for o in range(tap.shape[0]):
+            t = tap[o]
+            index[o] = start + o * step + place[t] if t >= 0 else _NOWHERE
+
+
+def _pool(x: Array, values: Array, index: Array, tap: Array, place: Array, first: int, last: int, kh: int, kw: int,
+          sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> None:  # fmt: skip
+    """Of some planes; ``tap`` [Wo] is work space."""
+    h, w, out_h, out_w = x.shape[1], x.shape[2], values.shape[1], values.shape[2]
+    pairs = _side_by_side(h, 2 * out_w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw) and 2 * out_w <= w
+    for p in range(first, last):
+        for oh in range(out_h):
+            top = oh * sh - ph
+            if pairs:
+                _pool_pairs(x[p, top], x[p, top + 1], values[p, oh], tap)
+            else:
+                _pool_row(x[p], top, values[p, oh], tap, kh, kw, sw, pw, dh, dw)
+            _write(index[p, oh], tap, compact, place, top * w - pw, sw)
+
+
+def _pool_last(x: Array, values: Array, index: Array, tap: Array, place: Array, p: int, first: int, last: int,
+               kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int,
+               compact: bool) -> None:  # fmt: skip
+    """Of channels ``first`` to ``last`` of image p, channels last; ``tap`` [last - first] is work space."""
+    h, w = x.shape[1], x.shape[2]
+    for oh in range(values.shape[1]):
+        for ow in range(values.shape[2]):
+            top, left = oh * sh - ph, ow * sw - pw
+            best = values[p, oh, ow][first:last]
+            for c in range(last - first):
+                best[c] = -np.inf
+                tap[c] = -1
+            for ky in range(_first_tap(top, dh), _end_tap(top, dh, h, kh)):
+                for kx in range(_first_tap(left, dw), _end_tap(left, dw, w, kw)):
+                    row = x[p, top + ky * dh, left + kx * dw][first:last]
+                    _take(row, 1, best, tap, np.int32(ky * kw + kx))
+            _write(index[p, oh, ow][first:last], tap, compact, place, top * w + left, 0)
+
+
+# ---- what indices point at ------------------------------------------------------------------------------
+
+
+@inlined
+def _pixel(index: int, compact: bool, top: int, left: int, h: int, w: int, kh: int, kw: int, dh: int,
+           dw: int) -> int:  # fmt: skip
+    """The flat position of the pixel of a window that an index names; _NOWHERE, or _BAD for one of no window."""
+    if compact:
+        ky, kx = 0, index
+        while kx >= kw:
+            kx -= kw
+            ky += 1
+        if ky >= kh:
+            return _BAD
+        row, column = top + ky * dh, left + kx * dw
+        return row * w + column if 0 <= row < h and 0 <= column < w else _NOWHERE
+    for ky in range(kh):
+        row = top + ky * dh
+        column = index - row * w
+        if 0 <= row < h and 0 <= column < w:
+            offset = column - left
+            inside = 0 <= offset <= (kw - 1) * dw and (dw == 1 or offset % dw == 0)
+            return index if inside else _BAD
+    return _NOWHERE if index == _NOWHERE else _BAD
+
+
+def _scatter_pairs(values: Array, index: Array, start: int, w: int, upper: Array, lower: Array) -> int:
+    """Both rows of windows of 2 x 2 pixels side by side; returns how many values have no place there.
+
+    Window o counts from ``start + 2 o`` on, and its second row from w after that.
+    """
+    zero, lost = values.dtype.type(0), 0
+    for o in range(values.shape[0]):
+        v, t = values[o], index[o] - start - 2 * o
+        a, b, c, d = t == 0, t == 1, t == w, t == w + 1
+        upper[2 * o] = v if a else zero
+        upper[2 * o + 1] = v if b else zero
+        lower[2 * o] = v if c else zero
+        lower[2 * o + 1] = v if d else zero
+        lost += 0 if a | b | c | d else 1
+    return lost
+
+
+def _scatter_compact_pairs(values: Array, index: Array, upper: Array, lower: Array) -> Any:
+    """The same of compact indices."""
+    zero, lost = values.dtype.type(0), np.int32(0)
+    for o in range(values.shape[0]):
+        v, t = values[o], np.int32(index[o])
+        upper[2 * o] = v if t == 0 else zero
+        upper[2 * o + 1] = v if t == 1 else zero
+        lower[2 * o] = v if t == 2 else zero
+        lower[2 * o + 1] = v if t == 3 else zero
+        lost += np.int32(t > 3)
+    return lost
+
+
+def _scatter(values: Array, index: Array, out: Array, h: int, w: int, first: int, last: int, kh: int, kw: int,
+             sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool, add: bool) -> int:  # fmt: skip
+    """Puts, or adds, values where the indices point, windows in order; all else becomes zero.
+
+    ``out`` [planes, H W] is cleared as windows come near, so that it goes to memory once. Returns -1, or where in
+    ``index`` the first bad index is.
+    """
+    out_h, out_w = values.shape[1], values.shape[2]
+    pairs = _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    bad = -1
+    for p in range(first, last):
+        cleared, plane = 0, out[p]
+        for oh in range(out_h + 1):
+            top = oh * sh - ph
+            reach = min(h, top + (kh - 1) * dh + 1) * w if oh < out_h else h * w
+            if pairs and oh < out_h:
+                start, cleared = top * w, reach
+                upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
+                if compact:
+                    lost = _scatter_compact_pairs(values[p, oh], index[p, oh], upper, lower)
+                else:
+                    lost = _scatter_pairs(values[p, oh], index[p, oh], start, w, upper, lower)
+                if lost == 0:
+                    continue
+            for at in range(cleared, reach):
+                plane[at] = 0
+            cleared = max(cleared, reach)
+            if oh == out_h:
+                break
+            row, places = values[p, oh], index[p, oh]
+            for ow in range(out_w):
+                at = _pixel(int(places[ow]), compact, top, ow * sw - pw, h, w, kh, kw, dh, dw)
+                if at >= 0:
+                    plane[at] = plane[at] + row[ow] if add else row[ow]
+                elif at == _BAD and bad < 0:
+                    bad = (p * out_h + oh) * out_w + ow
+    return bad
+
+
+def _scatter_last(values: Array, index: Array, out: Array, h: int, w: int, p: int, first: int, last: int, kh: int,
+                  kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
+                  add: bool) -> int:  # fmt: skip
+    """As `_scatter`, channels last, ``out`` [N, H W, C]."""
+    out_h, out_w, channels = values.shape[1], values.shape[2], values.shape[3]
+    bad, cleared, plane = -1, 0, out[p]
+    for oh in range(out_h + 1):
+        top = oh * sh - ph
+        reach = min(h, top + (kh - 1) * dh + 1) * w if oh < out_h else h * w
+        for at in range(cleared, reach):
+            pixel = plane[at][first:last]
+            for c in range(last - first):
+                pixel[c] = 0
+        cleared = max(cleared, reach)
+        if oh == out_h:
+            break
+        for ow in range(out_w):
+            left, row, places = ow * sw - pw, values[p, oh, ow], index[p, oh, ow]
+            for c in range(first, last):
+                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                if at >= 0:
+                    plane[at, c] = plane[at, c] + row[c] if add else row[c]
+                elif at == _BAD and bad < 0:
+                    bad = ((p * out_h + oh) * out_w + ow) * channels + c
+    return bad
+
+
+def _gather_pairs(upper: Array, lower: Array, index: Array, start: int, w: int, out: Array) -> int:
+    """The transpose of `_scatter_pairs`."""
+    lost = 0
+    for o in range(out.shape[0]):
+        t = index[o] - start - 2 * o
+        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
+        v = b if t == 1 else a
+        v = c if t == w else v
+        out[o] = d if t == w + 1 else v
+        lost += 0 if (t == 0) | (t == 1) | (t == w) | (t == w + 1) else 1
+    return lost
+
+
+def _gather_compact_pairs(upper: Array, lower: Array, index: Array, out: Array) -> Any:
+    """The same of compact indices."""
+    lost = np.int32(0)
+    for o in range(out.shape[0]):
+        t = np.int32(index[o])
+        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
+        v = b if t == 1 else a
+        v = c if t == 2 else v
+        out[o] = d if t == 3 else v
+        lost += np.int32(t > 3)
+    return lost
+
+
+def _gather(source: Array, index: Array, out: Array, h: int, w: int, first: int, last: int, kh: int, kw: int,
+            sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
+    """The values of ``source`` [planes, H W] at the indices, zero where one points nowhere; returns as `_scatter`."""
+    out_h, out_w = out.shape[1], out.shape[2]
+    pairs = _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    bad = -1
+    for p in range(first, last):
+        plane = source[p]
+        for oh in range(out_h):
+            top, row, places = oh * sh - ph, out[p, oh], index[p, oh]
+            if pairs:
+                start = top * w
+                upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
+                if compact:
+                    lost = _gather_compact_pairs(upper, lower, places, row)
+                else:
+                    lost = _gather_pairs(upper, lower, places, start, w, row)
+                if lost == 0:
+                    continue
+            for ow in range(out_w):
+                at = _pixel(int(places[ow]), compact, top, ow * sw - pw, h, w, kh, kw, dh, dw)
+                row[ow] = plane[max(at, 0)] if at >= 0 else 0
+                if at == _BAD and bad < 0:
+                    bad = (p * out_h + oh) * out_w + ow
+    return bad
+
+
+def _gather_last(source: Array, index: Array, out: Array, h: int, w: int, p: int, first: int, last: int, kh: int,
+                 kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
+    """As `_gather`, channels last, ``source`` [N, H W, C]."""
+    out_h, out_w, channels = out.shape[1], out.shape[2], out.shape[3]
+    bad, plane = -1, source[p]
+    for oh in range(out_h):
+        for ow in range(out_w):
+            top, left, row, places = oh * sh - ph, ow * sw - pw, out[p, oh, ow], index[p, oh, ow]
+            for c in range(first, last):
+                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                row[c] = plane[max(at, 0), c] if at >= 0 else 0
+                if at == _BAD and bad < 0:
+                    bad = ((p * out_h + oh) * out_w + ow) * channels + c
+    return bad
+
+
+# For `_njit.compiled`, callees first: of planes, and of images channels last.
+POOL = (
+    (_side_by_side, _first_tap, _end_tap, _take, _write, _pool_row, _pool_pairs, _pool),
+    (_first_tap, _end_tap, _take, _write, _pool_last),
+)
+SCATTER = (_side_by_side, _pixel, _scatter_pairs, _scatter_compact_pairs, _scatter), (_pixel, _scatter_last)
+GATHER = (_side_by_side, _pixel, _gather_pairs, _gather_compact_pairs, _gather), (_pixel, _gather_last)

@@ -1,0 +1,27 @@
+"""Sparse matrices of the libraries."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from .. import _array
+
+__all__ = ["sparse_like"]
+
+
+def sparse_like(data: np.ndarray, columns: np.ndarray, start: np.ndarray, like: Any) -> Any:
+    """A square matrix by rows from NumPy parts, as SciPy's, CuPy's or torch's on the device of an array."""
+    n = len(start) - 1
+    if _array.family(like) == "numpy":
+        from scipy import sparse
+
+        return sparse.csr_array((data, columns, start), (n, n))
+    columns, start = columns.astype(np.int64), start.astype(np.int64)
+    data, columns, start = (_array.from_host(np.ascontiguousarray(part), like) for part in (data, columns, start))
+    if _array.family(like) == "torch":
+        return sys.modules["torch"].sparse_csr_tensor(start, columns, data, size=(n, n), check_invariants=False)
+    return importlib.import_module("cupyx.scipy.sparse").csr_matrix((data, columns, start), (n, n))
