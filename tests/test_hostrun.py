@@ -655,7 +655,9 @@ def test_address_sanitizer() -> None:
     )
     assert "correct kernels pass" in done.stdout, done.stderr
     assert "not reached" not in done.stdout
-    assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
+    # what lies behind the buffer decides who sees it first: the sanitizer, or the guard pages
+    caught = "AddressSanitizer: heap-buffer-overflow", "access outside of every buffer (guard page)"
+    assert any(text in done.stderr for text in caught), done.stderr
     assert re.search(r"gemm\.cu:\d+", done.stderr)
 
 
