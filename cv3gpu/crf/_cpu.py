@@ -90,14 +90,16 @@ def _numbered(keys: Array, hashes: Array, distinct: int) -> tuple[_Numbered, Arr
         if min(found) >= 0:
             break
         size *= 2
-    at_first = first == np.arange(len(keys), dtype=np.uint32)
-    rank = np.cumsum(at_first, dtype=np.int32) - 1
+    rank, rows = np.empty(len(keys), np.int32), np.empty(len(keys), np.int32)
+    rows = rows[: compiled(_loops._ranked)(first, rank, rows)]
     number = np.empty(len(keys), np.int32)
     renumber, relabel = compiled(_loops._renumber), compiled(_loops._renumber_table)
     each(lambda low, high: renumber(first, rank, low, high, number), _ranges(len(keys)))
     each(lambda low, high: relabel(table, rank, low, high), _ranges(len(table)))
-    rows = np.flatnonzero(at_first)
-    return _Numbered(keys[rows], hashes[rows], table, parts), number
+    each_key, each_hash = np.empty((len(rows), keys.shape[1]), keys.dtype), np.empty(len(rows), hashes.dtype)
+    take = compiled(_loops._take)
+    each(lambda low, high: take(keys, hashes, rows, low, high, each_key, each_hash), _ranges(len(rows)))
+    return _Numbered(each_key, each_hash, table, parts), number
 
 
 class Lattice:
@@ -200,8 +202,9 @@ class Lattice:
         """The barycentric coordinates times alpha and the points' scale, point after point."""
         kept = self._folded_gather
         if kept is None or kept[0] is not scale:
-            factor = self.bary.dtype.type(self.alpha)
-            weight = self.bary * (factor if scale is None else factor * scale[:, None])
+            weight, factors = np.empty_like(self.bary), _NONE if scale is None else scale
+            run = compiled(_loops._weighted)
+            each(lambda low, high: run(self.bary, self.alpha, factors, low, high, weight), _ranges(len(weight)))
             self._folded_gather = kept = scale, weight.reshape(-1)
         return kept[1]
 

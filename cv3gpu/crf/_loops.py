@@ -157,6 +157,24 @@ def _first_rows(keys: Array, hashes: Array, table: Array, part: int, parts: int,
     return count
 
 
+def _ranked(first: Array, rank: Array, rows: Array) -> int:
+    """Numbers the rows that are the first with their keys, and lists them; how many they are."""
+    count = 0
+    for i in range(first.shape[0]):
+        rank[i] = count
+        rows[count] = i
+        count += 1 if first[i] == i else 0
+    return count
+
+
+def _take(keys: Array, hashes: Array, rows: Array, low: int, high: int, out: Array, out_hashes: Array) -> None:
+    """Some rows of keys, and their hashes."""
+    for i in range(low, high):
+        out_hashes[i] = hashes[rows[i]]
+        for j in range(keys.shape[1]):
+            out[i, j] = keys[rows[i], j]
+
+
 def _renumber(first: Array, number: Array, low: int, high: int, out: Array) -> None:
     for i in range(low, high):
         out[i] = number[first[i]]
@@ -287,6 +305,15 @@ def _reordered(bary: Array, entry: Array, point: Array, scale: Array, first: int
     else:
         for k in range(first, last):
             weight[k] = bary[entry[k]]
+
+
+def _weighted(bary: Array, alpha: float, scale: Array, low: int, high: int, weight: Array) -> None:
+    """Weights of points ``low`` to ``high``, times alpha and the points' scale if there is one."""
+    factor = bary.dtype.type(alpha)
+    for p in range(low, high):
+        by = factor * scale[p] if scale.shape[0] else factor
+        for r in range(bary.shape[1]):
+            weight[p, r] = bary[p, r] * by
 
 
 def _splat_ones(vertex: Array, bary: Array, z: Array) -> None:

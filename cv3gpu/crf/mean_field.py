@@ -60,7 +60,7 @@ def normalized(filter: Any, normalization: str, like: Any, points: int) -> Kerne
         return Kernel(filter, None, None, None, normalization)
     total = _total(filter, like, points)
     if normalization == "symmetric":
-        root = total**-0.5
+        root = 1 / _array.module(total).sqrt(total)
         return Kernel(filter, total, root, root, normalization)
     left, right = (None, 1 / total) if normalization == "before" else (1 / total, None)
     return Kernel(filter, total, left, right, normalization)
