@@ -106,7 +106,8 @@ def fast_slic(image: np.ndarray, n: int, module: str, name: str) -> Way:
 
     def make(found: Any) -> Way:
         kind = getattr(found, name)
-        return _each(lambda p: kind(num_components=n, compactness=10).iterate(p, ITERATIONS).astype(np.int64), image)
+        made = functools.partial(kind, num_components=n, compactness=10, num_threads=1)  # two on one core would spin
+        return _each(lambda p: made().iterate(p, ITERATIONS).astype(np.int64), image)
 
     return peers.need(module, make)
 

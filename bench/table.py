@@ -94,7 +94,7 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
         f"**{data['device']}** ({KINDS[kind]}; {data.get('date', '')[:10]}, "
         f"commit {data.get('commit') or 'unknown'}; torch threads {data.get('torch_threads', '—')}; "
         f"{software}). "
-        f"Ceilings measured in the same run: {limits}."
+        f"Ceilings of the latest run (entries may be of earlier ones): {limits}."
     )
     entries = data["entries"]
     return "\n".join([heading, "", HEAD, *(_row(name, entries.get(name), ceilings) for name in names)])
