@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import library
 from torch.autograd import gradcheck, gradgradcheck
 
 import cv3gpu
@@ -203,7 +204,7 @@ def test_derivatives(case: Case) -> None:
 @pytest.mark.parametrize("case", SMALL)
 def test_opcheck(case: Case) -> None:
     given = (*tensors(case), *case.parameters())
-    torch.library.opcheck(torch.ops.cv3gpu.conv_transpose2d.default, given)
+    library.opcheck(torch.ops.cv3gpu.conv_transpose2d.default, given)
 
 
 @pytest.mark.parametrize("dims", [(0, None, None), (None, 0, None), (0, 1, 0), (None, None, 0)])

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import library  # noqa: E402
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -95,13 +96,13 @@ def pairs_of(options: dict[str, Any]) -> list[Any]:
 def test_opcheck_pool(name: str, layout: str, compact: bool, device: str) -> None:
     options, ops = WINDOWS[name], torch.ops.cv3gpu
     x, window = numbers((2, 3, 7, 8), device, torch.float32, layout), pairs_of(options)
-    torch.library.opcheck(ops.max_pool2d.default, (x, *window, options.get("ceil_mode", False), compact))
+    library.opcheck(ops.max_pool2d.default, (x, *window, options.get("ceil_mode", False), compact))
     values, indices = places(x, compact, options)
     g = numbers(tuple(values.shape), device, torch.float32, layout)
-    torch.library.opcheck(ops.max_pool2d_adjoint.default, (g, indices, [7, 8], *window))
-    torch.library.opcheck(ops.max_unpool2d_adjoint.default, (x, indices, *window))
+    library.opcheck(ops.max_pool2d_adjoint.default, (g, indices, [7, 8], *window))
+    library.opcheck(ops.max_unpool2d_adjoint.default, (x, indices, *window))
     if name in ("pairs", "ceil"):
-        torch.library.opcheck(ops.max_unpool2d.default, (g, indices, *window[:3], [7, 8]))
+        library.opcheck(ops.max_unpool2d.default, (g, indices, *window[:3], [7, 8]))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -109,12 +110,12 @@ def test_opcheck_pool(name: str, layout: str, compact: bool, device: str) -> Non
 def test_opcheck_heads(reduction: str, layout: str, device: str) -> None:
     ops = torch.ops.cv3gpu
     x, target = numbers((2, 3, 4, 5), device, torch.float32, layout), classes((2, 9, 7), 3, device)
-    torch.library.opcheck(ops.upsample_argmax.default, (x, [9, 7], False, "uint8"))
+    library.opcheck(ops.upsample_argmax.default, (x, [9, 7], False, "uint8"))
     weight = numbers((3,), device, torch.float32).detach()
     args = (x, target, -100, True, weight, 0.1, reduction)
-    torch.library.opcheck(ops.upsample_cross_entropy.default, args)
+    library.opcheck(ops.upsample_cross_entropy.default, args)
     g = torch.ones((2, 9, 7) if reduction == "none" else (), device=device)
-    torch.library.opcheck(ops.upsample_cross_entropy_vjp.default, (g, x.detach(), *args[1:]))
+    library.opcheck(ops.upsample_cross_entropy_vjp.default, (g, x.detach(), *args[1:]))
 
 
 # ---- derivatives ----------------------------------------------------------------------------------------
