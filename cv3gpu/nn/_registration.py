@@ -9,9 +9,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, library
 
+from .. import _check
 from .._array import memory_format
 
-__all__ = ["as_under_autocast", "batch_vmap", "by_position", "define", "empty", "in_front", "nothing_setup", "register"]
+__all__ = [
+    "as_under_autocast",
+    "batch_vmap",
+    "by_position",
+    "define",
+    "empty",
+    "in_front",
+    "nothing_setup",
+    "pair_of_sizes",
+    "register",
+]
 
 Policy = Literal["lower", "keep", "float32"]
 
@@ -117,3 +128,14 @@ def register(
         return function.apply(*args, *defaults[len(args) :])
 
     _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
+
+
+def pair_of_sizes(op: str, argument: str, value: Any) -> Sequence[int]:
+    """A size in pixels, whose numbers may be symbolic."""
+    if type(value) in (int, torch.SymInt):
+        return (value, value)
+    if isinstance(value, tuple | list) and len(value) == 2:
+        first, second = value
+        if type(first) in (int, torch.SymInt) and type(second) in (int, torch.SymInt):
+            return value
+    return _check.pair(op, argument, value, -(2**31))

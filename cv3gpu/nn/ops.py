@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
 from . import crf_ops, pool_ops, upsample_ops
-from ._registration import batch_vmap, define, empty, in_front, nothing_setup, register
+from ._registration import batch_vmap, define, empty, in_front, nothing_setup, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
 
@@ -406,17 +406,6 @@ def _steps(op: str, argument: str, value: Any) -> Any:
     return value if type(value) is int else _check.pair(op, argument, value, 1)
 
 
-def _size(op: str, argument: str, value: Any) -> Sequence[int]:
-    """A size in pixels, whose numbers may be symbolic."""
-    if type(value) in (int, torch.SymInt):
-        return (value, value)
-    if isinstance(value, tuple | list) and len(value) == 2:
-        first, second = value
-        if type(first) in (int, torch.SymInt) and type(second) in (int, torch.SymInt):
-            return value
-    return _check.pair(op, argument, value, -(2**31))
-
-
 def _geometry(op: str, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     stride, dilation = _steps(op, "stride", stride), _steps(op, "dilation", dilation)
     if type(padding) is not int:
@@ -468,7 +457,7 @@ def _conv2d_adjoint_input(
 ) -> Tensor:
     op = "conv2d_adjoint_input"
     geometry = _geometry(op, _kernel_size(op, weight), stride, padding, dilation, groups)
-    return _CONV2D_ADJOINT_INPUT(grad, weight, _size(op, "input_size", input_size), *geometry)
+    return _CONV2D_ADJOINT_INPUT(grad, weight, pair_of_sizes(op, "input_size", input_size), *geometry)
 
 
 def _conv2d_adjoint_weight(
@@ -481,7 +470,7 @@ def _conv2d_adjoint_weight(
     groups: int = 1,
 ) -> Tensor:
     op = "conv2d_adjoint_weight"
-    size = _size(op, "kernel_size", kernel_size)
+    size = pair_of_sizes(op, "kernel_size", kernel_size)
     return _CONV2D_ADJOINT_WEIGHT(grad, x, size, *_geometry(op, size, stride, padding, dilation, groups))
 
 
@@ -513,7 +502,7 @@ def _interpolate(
     antialias: bool = False,
 ) -> Tensor:
     op = "interpolate"
-    size = None if size is None else _size(op, "size", size)
+    size = None if size is None else pair_of_sizes(op, "size", size)
     return _INTERPOLATE(x, size, *_sampling(op, scale_factor, mode, align_corners, antialias))
 
 
@@ -527,7 +516,7 @@ def _interpolate_adjoint(
 ) -> Tensor:
     op = "interpolate_adjoint"
     sampling = _sampling(op, scale_factor, mode, align_corners, antialias)
-    return _INTERPOLATE_ADJOINT(grad, _size(op, "input_size", input_size), *sampling)
+    return _INTERPOLATE_ADJOINT(grad, pair_of_sizes(op, "input_size", input_size), *sampling)
 
 
 def _box_iou(a: Tensor, b: Tensor, *, format: str = "xyxy", kind: str = "iou") -> Tensor:

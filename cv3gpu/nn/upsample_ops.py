@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import _check, upsample
-from ._registration import define, in_front, nothing_setup, register
+from ._registration import define, in_front, nothing_setup, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
 
@@ -135,8 +135,7 @@ def _argmax(logits: Tensor, size: Any, *, align_corners: bool = False, dtype: st
     op = "upsample_argmax"
     _check.choice(op, "dtype", dtype, upsample.LABELS)
     _check.flag(op, "align_corners", align_corners)
-    symbolic = isinstance(size, tuple | list) and len(size) == 2 and all(type(n) in (int, torch.SymInt) for n in size)
-    return _ARGMAX(logits, size if symbolic else _check.pair(op, "size", size, -(2**31)), align_corners, dtype)
+    return _ARGMAX(logits, pair_of_sizes(op, "size", size), align_corners, dtype)
 
 
 def _cross_entropy(
