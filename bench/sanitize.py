@@ -241,6 +241,16 @@ def _affinity_cases(make: Make, dtype: str) -> Iterator[Case]:
         yield name, functools.partial(product, kind, radius, columns)
 
 
+def _metric_cases(make: Make) -> Iterator[Case]:
+    pred, target = (_array.astype(make((2, 9, 21), "float32") * 4, "int64") for _ in range(2))
+    for dtype in ("uint8", "int32", "int64"):
+        a, b = _array.astype(pred, dtype), _array.astype(target, dtype)
+        for classes in (5, 100):
+            call = functools.partial(cv3gpu.confusion_matrix, a, target, classes)
+            yield f"confusion_matrix {classes} {dtype}", call
+        yield f"boundary_f1 {dtype}", functools.partial(cv3gpu.boundary_f1, a, b, 2.0)
+
+
 def cases(library: str) -> Iterator[Case]:
     """Named calls that launch every kernel at least once, over dtypes, layouts and branches."""
     make = maker(library)
@@ -251,6 +261,7 @@ def cases(library: str) -> Iterator[Case]:
             yield from _resize_cases(make, dtype, layout)
             yield from _pool_cases(make, dtype, layout)
             yield from _head_cases(make, dtype, layout)
+    yield from _metric_cases(make)
     for dtype in ("float32", "float64"):
         boxes = [make((2, n, 4), dtype, "nchw") for n in (5, 33)]
         for kind in ("iou", "giou", "ioa"):

@@ -102,7 +102,7 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
 
 def benches() -> tuple[Any, ...]:
     """The modules with entries, in the order of the table."""
-    families = "conv resize pool upsample crf graphcut graphcut_moves superpixel cluster eigen boxes assignment mot"
+    families = "conv resize pool upsample metrics crf graphcut graphcut_moves superpixel cluster eigen boxes assignment mot"
     return tuple(importlib.import_module(f"bench.bench_{name}") for name in families.split())
 
 
