@@ -19,7 +19,9 @@ from .arrays import Boxes, evaluate_boxes
 from .benchmarks import prepare
 from .evaluate import compare, evaluate
 from .events import Events, event_logs, events, logs_to_csv
+from .flow import Flow, Rounding, min_cost_flow, round_trajectories
 from .formats import read, write
+from .gaps import interpolate
 from .metrics import Matches, clear, count, hota, identity, match, vace
 from .report import Comparison, Report
 from .tracks import Tracks
@@ -29,8 +31,10 @@ __all__ = [
     "Comparison",
     "Evaluator",
     "Events",
+    "Flow",
     "Matches",
     "Report",
+    "Rounding",
     "Tracks",
     "benchmarks",
     "clear",
@@ -43,10 +47,13 @@ __all__ = [
     "events",
     "hota",
     "identity",
+    "interpolate",
     "logs_to_csv",
     "match",
+    "min_cost_flow",
     "prepare",
     "read",
+    "round_trajectories",
     "sequences",
     "vace",
     "write",
