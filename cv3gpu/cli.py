@@ -917,3 +917,212 @@ def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: 
     click.echo(f"segments: {pixels['count']}")
     click.echo(f"pixels: {pixels['least']} to {pixels['most']}, median {pixels['median']}")
     _print_files(files)
+
+
+# ---- segment: clusters and spectra ----------------------------------------------------------------------
+
+
+def _number(name: str, default: float, text: str, check: Callable[..., Any] = _positive) -> Callable[..., Any]:
+    """An option that takes a number."""
+    return click.option(name, type=float, callback=check, default=default, show_default=True, help=text)
+
+
+def _min_size_option(default: int) -> Callable[..., Any]:
+    text = "Pixels of a segment, at least."
+    return click.option("--min-size", type=click.IntRange(1), default=default, show_default=True, help=text)
+
+
+def _seed_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    seed = click.IntRange(0, 2**31 - 1)
+    return click.option("--seed", type=seed, default=0, show_default=True, help="Of random starts.")(function)
+
+
+def _affinity_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How pixels are connected."""
+    for option in (
+        _number("--sigma-distance", 4.0, "Width of the affinity in place, pixels; not of contours."),
+        _number("--sigma-intensity", 0.1, "Width of the affinity in colour, or in edge strength; black to white is 1."),
+        _number("--radius", 5.0, "Pixels nearer than that are connected."),
+        click.option(
+            "--kind",
+            type=click.Choice(["colour", "contour"]),
+            default="colour",
+            show_default=True,
+            help="Alike pixels belong together, or those with no edge between them (intervening contours).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _segment_clusters(name: str, image: Path, options: dict[str, Any]) -> None:
+    """Runs one of the four, writes its files, prints what it found."""
+    out, as_json = options.pop("out"), options.pop("as_json")
+    put = _on_device(options["device"])
+    from . import _segment, _segment_cluster, _segment_slic, viz
+
+    viz.require()
+    with _data_errors():
+        picture = _segment.read_image(image)
+        with _progress(name, 2) as begin, _warnings_said():
+            begin("segments")
+            found = getattr(_segment_cluster, name)(picture, options, put)
+            begin("pictures")
+            files = _segment_cluster.write(out, image.name, picture, found)
+    pixels = _segment_slic.sizes(found.labels)
+    if as_json:
+        size = {"height": picture.shape[0], "width": picture.shape[1]}
+        told = {"found": pixels.pop("count"), "pixels": pixels, **found.facts, "files": list(map(str, files))}
+        _print_json({"image": str(image), **size, **options, **told})
+        return
+    cuts = found.facts.pop("cuts", [])
+    if cuts:
+        cells = [(str(k + 1), f"{cut['ncut']:.4g}", " | ".join(map(str, cut["sizes"]))) for k, cut in enumerate(cuts)]
+        _table(("cut", "ncut", "sizes"), cells, right=range(2))
+        click.echo()
+    click.echo(f"segments: {pixels['count']}")
+    click.echo(f"pixels: {pixels['least']} to {pixels['most']}, median {pixels['median']}")
+    for fact, value in found.facts.items():
+        shown = ", ".join(f"{v:.3g}" for v in value) if isinstance(value, list) else value
+        click.echo(f"{fact}: {f'{shown:.6g}' if isinstance(shown, float) else shown}")
+    _print_files(files)
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Warnings of the library as plain lines on stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(one.message) for one in said):
+        click.echo(f"cv3gpu segment: {text}", err=True)
+
+
+@segment_group.command("kmeans", epilog="Example:  cv3gpu segment kmeans photo.jpg --clusters 8 --out kmeans-out")
+@click.argument("image", type=FILE)
+@click.option("--clusters", type=click.IntRange(1, 4096), default=8, show_default=True, help="How many.")
+@_number("--nearness", 0.2, "Weight of a pixel's distance against a unit of Lab; 0 for colour alone.", _not_negative)
+@click.option("--starts", type=click.IntRange(1, 1000), default=3, show_default=True, help="The best of so many runs.")
+@_seed_option
+@_folder_option("kmeans-out")
+@_device_option
+@_json_option
+def segment_kmeans(image: Path, **options: Any) -> None:
+    """Cluster the pixels of IMAGE by colour and place.
+
+    k-means over (L, a, b, row, column), begun by k-means++. A cluster need not be in one piece. IMAGE is taken as RGB.
+
+    Writes labels.png, boundaries.png and mean_colours.png. Prints the inertia and the sizes.
+
+    Exit code 3 if IMAGE is malformed, 4 if --device cuda finds no GPU.
+    """
+    _segment_clusters("k_means", image, options)
+
+
+@segment_group.command("meanshift", epilog="Example:  cv3gpu segment meanshift photo.jpg --range 12 --out shifted")
+@click.argument("image", type=FILE)
+@_number("--spatial", 8.0, "Bandwidth in place, pixels.")
+@_number("--range", 16.0, "Bandwidth in colour, units of Lab.")
+@_min_size_option(200)
+@click.option(
+    "--kernel", type=click.Choice(["flat", "gaussian"]), default="flat", show_default=True, help="Weight of neighbours."
+)
+@_number("--tol", 0.01, "A point has arrived when it moves less, in bandwidths.")
+@_folder_option("meanshift-out")
+@_device_option
+@_json_option
+def segment_meanshift(image: Path, **options: Any) -> None:
+    """Segment IMAGE by mean shift, without a number of segments.
+
+    Every pixel climbs to a mode of the density of colour and place; pixels side by side whose modes are near form a
+    region (Comaniciu and Meer). IMAGE is taken as RGB.
+
+    Writes labels.png, boundaries.png, mean_colours.png and filtered.png. Prints how many regions there are.
+
+    Exit code 3 if IMAGE is malformed, 4 if --device cuda finds no GPU.
+    """
+    _segment_clusters("mean_shift", image, options)
+
+
+@segment_group.command("spectral", epilog="Example:  cv3gpu segment spectral photo.jpg --segments 6 --out parts")
+@click.argument("image", type=FILE)
+@click.option("--segments", type=click.IntRange(1, 1000), help="How many; default: where eigenvalues have a gap.")
+@_affinity_options
+@click.option(
+    "--normalization",
+    type=click.Choice(["random_walk", "symmetric"]),
+    default="random_walk",
+    show_default=True,
+    help="Shi and Malik's, or Ng, Jordan and Weiss's.",
+)
+@click.option(
+    "--assign",
+    type=click.Choice(["kmeans", "discretize", "cluster_qr"]),
+    default="kmeans",
+    show_default=True,
+    help="How eigenvectors become labels.",
+)
+@_seed_option
+@_folder_option("spectral-out")
+@_device_option
+@_json_option
+def segment_spectral(image: Path, **options: Any) -> None:
+    """Segment IMAGE by spectral clustering of its pixels.
+
+    Pixels within --radius are connected by their likeness; the first eigenvectors of the graph's Laplacian are the
+    features that are clustered. The first one is the same everywhere, the second sets the two sides of the best cut
+    apart. IMAGE is taken as RGB.
+
+    Writes labels.png, boundaries.png, mean_colours.png and eigenvectors.png. Prints the eigenvalues.
+
+    Exit code 3 if IMAGE is malformed, 4 if --device cuda finds no GPU.
+    """
+    _segment_clusters("spectral", image, options)
+
+
+@segment_group.command("ncut", epilog="Example:  cv3gpu segment ncut photo.jpg --segments 8 --out ncut-out")
+@click.argument("image", type=FILE)
+@click.option("--segments", type=click.IntRange(1), help="The most segments; needed with --method kway.")
+@click.option(
+    "--max-ncut", type=click.FloatRange(0, 2), help="The greatest cut that is made; default 0.04 without --segments."
+)
+@_min_size_option(50)
+@click.option(
+    "--method",
+    type=click.Choice(["recursive", "kway"]),
+    default="recursive",
+    show_default=True,
+    help="Two parts again and again, or all at once.",
+)
+@click.option(
+    "--superpixels", type=click.IntRange(1), help="Cut the graph of so many superpixels; --min-size then counts these."
+)
+@_affinity_options
+@_seed_option
+@_folder_option("ncut-out")
+@_device_option
+@_json_option
+@click.pass_context
+def segment_ncut(context: click.Context, image: Path, **options: Any) -> None:
+    """Segment IMAGE by normalised cuts.
+
+    Shi and Malik's: a cut is good where little weight crosses it, measured by all the weight that its sides have.
+    IMAGE is taken as RGB.
+
+    Writes labels.png, boundaries.png and mean_colours.png, and of pixels eigenvectors.png. Prints the cuts.
+
+    Exit code 3 if IMAGE is malformed, 4 if --device cuda finds no GPU.
+    """
+    if options["method"] == "kway":
+        if options["segments"] is None:
+            raise click.UsageError("--method kway needs --segments.")
+        if options["max_ncut"] is not None:
+            raise click.UsageError("--max-ncut goes with --method recursive.")
+    if options["superpixels"]:
+        source = context.get_parameter_source
+        for name in ("kind", "radius", "sigma_distance"):
+            if source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name.replace('_', '-')} is of pixels: leave it out with --superpixels.")
+        if source("min_size") is not click.core.ParameterSource.COMMANDLINE:
+            options["min_size"] = 1
+    _segment_clusters("normalized_cut", image, options)

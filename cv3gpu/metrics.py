@@ -33,7 +33,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-LABELS = ("int64", "int32", "int16", "int8", "uint8", "bool")
+LABELS = ("int64", "int32", "int16", "int8", "uint8", "uint16", "bool")
 DIRECT = ("int64", "int32", "uint8")  # what the loops and kernels read as it is
 BYTES = {"uint8": 1, "int32": 4, "int64": 8}
 CLASSES = 4096  # of a confusion matrix
@@ -162,7 +162,7 @@ def confusion_matrix(pred: Any, target: Any, n_classes: int, ignore_index: int |
 
     Parameters
     ----------
-    pred : array, any shape, int64/int32/int16/int8/uint8/bool
+    pred : array, any shape, int64/int32/int16/int8/uint8/uint16/bool
         Classes 0 to n_classes - 1.
     target : array, shape of ``pred``, of these dtypes
         The true classes, or ``ignore_index``.
@@ -362,7 +362,7 @@ def variation_of_information(pred: Any, target: Any, *, ignore_index: int | None
 
     Parameters
     ----------
-    pred, target : array, one shape, int64/int32/int16/int8/uint8/bool
+    pred, target : array, one shape, int64/int32/int16/int8/uint8/uint16/bool
         Segment labels, any integers; which is which number does not matter.
     ignore_index : int, optional
         Pixels of this target are left out.
@@ -404,7 +404,7 @@ def rand_index(pred: Any, target: Any, *, adjusted: bool = False, ignore_index: 
 
     Parameters
     ----------
-    pred, target : array, one shape, int64/int32/int16/int8/uint8/bool
+    pred, target : array, one shape, int64/int32/int16/int8/uint8/uint16/bool
         Segment labels, any integers.
     adjusted : bool
         For chance (Hubert and Arabie): 1 for equal segmentations, 0 expected of random ones.
@@ -461,7 +461,7 @@ def segmentation_covering(pred: Any, target: Any, *, ignore_index: int | None = 
 
     Parameters
     ----------
-    pred, target : array, one shape, int64/int32/int16/int8/uint8/bool
+    pred, target : array, one shape, int64/int32/int16/int8/uint8/uint16/bool
         Segment labels, any integers.
     ignore_index : int, optional
         Pixels of this target are left out.
@@ -509,7 +509,7 @@ def boundary_f1(pred: Any, target: Any, tolerance: float | None = None, *, n_cla
 
     Parameters
     ----------
-    pred, target : array, [..., H, W], int64/int32/int16/int8/uint8/bool
+    pred, target : array, [..., H, W], int64/int32/int16/int8/uint8/uint16/bool
         Labels; leading dimensions are images.
     tolerance : float, pixels, optional
         The greatest Euclidean distance of borders that are the same; 0.75 % of the image's diagonal by default.
@@ -643,7 +643,7 @@ def panoptic_quality(
 
     Parameters
     ----------
-    pred, target : array, [..., H, W], int64/int32/int16/int8/uint8/bool
+    pred, target : array, [..., H, W], int64/int32/int16/int8/uint8/uint16/bool
         Segment labels; leading dimensions are images, whose segments are never the same.
     label_divisor : int, optional
         Labels are class * label_divisor + instance (Cityscapes and DeepLab: 1000). Without it every label is a segment,

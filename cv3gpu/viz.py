@@ -22,12 +22,14 @@ from .errors import BackendUnavailableError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .checkerboard import Trial
     from .mot import Events, Matches, Tracks
 
 __all__ = [
     "COLOURS",
     "alpha_figure",
     "boundaries",
+    "checkerboard_figure",
     "cutout",
     "identities_figure",
     "image_grid",
@@ -36,6 +38,7 @@ __all__ = [
     "labels_figure",
     "mean_colours",
     "overlay",
+    "points_figure",
     "save",
     "save_image",
     "save_labels",
@@ -122,6 +125,42 @@ def image_grid(
                 axis.set_title(label, fontsize=10)
             if c == 0 and rows:
                 axis.set_ylabel(rows[r], fontsize=10)
+    return figure
+
+
+def eigenvectors_figure(values: np.ndarray, vectors: np.ndarray, *, title: str = "", first: int = 2) -> Figure:
+    """Eigenvectors of a graph of pixels as grey images, as in Shi and Malik's figures.
+
+    Parameters
+    ----------
+    values : array, [k]
+        Eigenvalues.
+    vectors : array, [H, W, k]
+        Each is stretched from its 1st to its 99th percentile.
+    title : text above the figure
+    first : the number of the first one; the trivial one is 1
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    vectors = np.stack(_thin(*np.moveaxis(np.asarray(vectors), -1, 0)), -1)
+    height, width, count = vectors.shape
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    size = 3.0 * min(1.0, (width / height) ** 0.5)
+    figure = _figure(size * columns, (size * height / width + 0.35) * rows + 0.4 * bool(title))
+    if title:
+        figure.suptitle(title, fontsize=12)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for k, axis in enumerate(axes.flat):
+        axis.set(xticks=[], yticks=[])
+        if k >= count:
+            axis.set_visible(False)
+            continue
+        low, high = np.percentile(vectors[..., k], [1, 99])
+        axis.imshow(vectors[..., k], cmap="gray", vmin=low, vmax=max(high, low + 1e-300), interpolation="antialiased")
+        axis.set_title(f"{first + k}: λ = {values[k]:.3g}", fontsize=10)
     return figure
 
 
@@ -392,6 +431,51 @@ def labels_figure(
     return figure
 
 
+def points_figure(
+    points: Sequence[np.ndarray],
+    values: Sequence[Sequence[np.ndarray]],
+    *,
+    columns: Sequence[str],
+    rows: Sequence[str] | None = None,
+    title: str = "",
+    size: float = 2.8,
+) -> Figure:
+    """Sets of points in the plane, coloured by labels or by numbers.
+
+    Parameters
+    ----------
+    points : for each row, array, [N, 2]
+    values : for each row and column, array, [N]
+        Integers are labels, from 0; real numbers go from blue below zero to red above.
+    columns, rows : labels above the first row and left of the first column
+    title : text above the sheet
+    size : width of one panel, inches
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _figure(size * len(columns) + 0.5, 0.8 * size * len(points) + 0.35 + 0.4 * bool(title))
+    axes = figure.subplots(len(points), len(columns), squeeze=False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    for r, (place, row) in enumerate(zip(points, values, strict=True)):
+        for axis, value in zip(axes[r], row, strict=True):
+            dot = min(12.0, 9000 / max(1, len(place)))
+            if np.issubdtype(value.dtype, np.integer):
+                shade = label_colours(int(value.max(initial=0)) + 2)[1 + value] / 255  # none is grey
+                axis.scatter(*place.T, s=dot, c=shade, linewidths=0)
+            else:
+                top = float(np.abs(value).max(initial=0))
+                axis.scatter(*place.T, s=dot, c=value, cmap="RdBu_r", vmin=-top, vmax=top, linewidths=0)
+            axis.set(xticks=[], yticks=[], aspect="equal")
+        if rows:
+            axes[r][0].set_ylabel(rows[r], fontsize=10)
+    for axis, label in zip(axes[0], columns, strict=True):
+        axis.set_title(label, fontsize=10)
+    return figure
+
+
 def iterations_figure(
     image: np.ndarray,
     steps: Mapping[int, tuple[np.ndarray, np.ndarray]],
@@ -428,6 +512,63 @@ def iterations_figure(
     axes[1, 0].set_ylabel(f"Q of {marginal}", fontsize=13)
     bar = figure.colorbar(belief, ax=axes.ravel().tolist(), pad=0.01, aspect=16, shrink=0.46, anchor=(0, 0))
     bar.ax.tick_params(labelsize=11)
+    return figure
+
+
+# ---- upsampling layers ------------------------------------------------------------------------------------
+
+
+def _power(image: np.ndarray) -> np.ndarray:
+    """Energy by frequency, decibels below the largest, zero frequency in the middle; the mean does not count."""
+    window = np.outer(np.hanning(image.shape[0]), np.hanning(image.shape[1]))
+    energy = np.square(np.abs(np.fft.fftshift(np.fft.fft2((image - image.mean()) * window))))
+    return 10 * np.log10(np.maximum(energy, 1e-30) / max(energy.max(), 1e-30))
+
+
+def checkerboard_figure(trials: Sequence[Trial], *, title: str = "") -> Figure:
+    """What upsampling layers make of a constant and of a smooth image, before and after training.
+
+    Parameters
+    ----------
+    trials : what :func:`cv3gpu.checkerboard.checkerboard_study` returns
+    title : text above the sheet
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row for each layer: the taps that reach a pixel; the image made of a constant one; those made of a smooth one,
+        with their spectra, 0 to -80 dB, at the start and after training. Under each image stands how strong the
+        pattern of the stride's period is in all channels.
+    """
+    columns = ("taps", "of a constant image", "of a smooth image", "its spectrum", "after training", "its spectrum")
+    figure = _figure(2.1 * len(columns), 2.3 * len(trials) + 0.4 * bool(title))
+    axes = figure.subplots(len(trials), len(columns), squeeze=False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    for row, trial in zip(axes, trials, strict=True):
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(trial.name, fontsize=9)
+        if trial.overlap is None:
+            row[0].text(0.5, 0.5, "all alike", ha="center", va="center", transform=row[0].transAxes, fontsize=9)
+        else:
+            taps = trial.overlap.taps
+            row[0].imshow(np.tile(taps, (3, 3)), cmap="gray", vmin=0, interpolation="nearest")
+            row[0].set_xlabel(f"{trial.overlap.minimum} to {trial.overlap.maximum}", fontsize=8)
+        shown = (
+            (1, trial.constant, trial.constant_amplitude),
+            (2, trial.start, trial.start_amplitude),
+            (4, trial.trained, trial.trained_amplitude),
+        )
+        for place, image, amplitude in shown:
+            spread = max(float(np.abs(image - image.mean()).max()), 1e-6 * max(float(np.abs(image).max()), 1e-30))
+            limits = {"vmin": image.mean() - spread, "vmax": image.mean() + spread}
+            row[place].imshow(image, cmap="gray", interpolation="nearest", **limits)
+            row[place].set_xlabel(f"pattern {amplitude:.2g}", fontsize=8)
+            if place > 1:
+                row[place + 1].imshow(_power(image), cmap="gray", vmin=-80, vmax=0, interpolation="nearest")
+    for axis, label in zip(axes[0], columns, strict=True):
+        axis.set_title(label, fontsize=10)
     return figure
 
 

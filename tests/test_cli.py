@@ -26,7 +26,11 @@ COMMANDS = [
     "mot compare",
     "segment crf",
     "segment graphcut",
+    "segment kmeans",
+    "segment meanshift",
+    "segment ncut",
     "segment slic",
+    "segment spectral",
 ]
 
 

@@ -62,7 +62,7 @@ def test_confusion_on_threads_is_that_of_one() -> None:
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "bool"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "bool"])
 def test_small_types_and_views(path: Any, dtype: str) -> None:
     rng = np.random.default_rng(2)
     pred, target = maps(rng, (6, 10), 2)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LAB_UNIT", "TABLE", "UNIT", "XYZ", "Plan", "gaussian", "grid", "plan", "schedule", "span"]
+__all__ = ["LAB_UNIT", "TABLE", "UNIT", "XYZ", "Plan", "gaussian", "grid", "linear", "plan", "schedule", "span"]
 
 Array = np.ndarray[Any, Any]
 
@@ -20,12 +20,12 @@ _ROWS = 4  # of a cell that an iteration looks at, at least
 _BLOCK = 8  # pixels beside one another that share their candidates, where cells are at least as wide
 
 
-def _linear(v: Array) -> Array:
+def linear(v: Array) -> Array:
     """Linear light of sRGB values in 0-1 (IEC 61966-2-1)."""
     return np.where(v > 0.04045, ((v + 0.055) / 1.055) ** 2.4, v / 12.92)
 
 
-TABLE = _linear(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
+TABLE = linear(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
 _WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
 XYZ = (
     np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
