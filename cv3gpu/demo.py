@@ -951,6 +951,9 @@ def evaluation(out: Path) -> list[Row]:
     curves = {name: classes["all"] for name, classes in report.sequences.items()}
     viz.save(viz.alpha_figure(curves, title="HOTA and its parts over the threshold"), out / "hota.png")
     name = SEQUENCES[-1]
-    events = mot.events(*tracks[name])
+    events = mot.events(gt[name], pred[name])
     viz.save(viz.identities_figure(events, title=f"{name}: who followed whom"), out / "identities.png")
     return rows
+
+
+from . import _demo_clusters as _demo_clusters  # noqa: E402  (registers its entries, after those above)
