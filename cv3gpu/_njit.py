@@ -270,7 +270,7 @@ def _described_function(function: Function, functions: tuple[Function, ...]) -> 
                 inner = [(name, described(scope[name], value.co_names)) for name in value.co_names if name in scope]
                 body = value.co_code, value.co_varnames, value.co_names, value.co_flags, value.co_argcount
                 return body, [described(x) for x in value.co_consts], inner, value.co_exceptiontable
-            case None | bool() | int() | float() | complex() | str() | bytes() | np.generic():
+            case None | types.EllipsisType() | bool() | int() | float() | complex() | str() | bytes() | np.generic():
                 return type(value).__name__, repr(value)
             case tuple():
                 return "tuple", [described(x) for x in value]

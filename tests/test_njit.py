@@ -74,6 +74,10 @@ def _only(a: np.ndarray) -> None:
     a[()] += 1
 
 
+def _cleared(a: np.ndarray) -> None:
+    a[...] = 0
+
+
 def _squares(n: int) -> int:
     values = np.empty(n, np.int64)
     for i in range(n):
@@ -206,6 +210,12 @@ def test_read_only_arrays_are_read(folder: Path) -> None:
     a = np.arange(4.0)
     a.flags.writeable = False
     assert fresh(_any_positive)(a) is True
+
+
+def test_whole_arrays_may_be_set(folder: Path) -> None:
+    entry, a = fresh(_cleared), np.ones((2, 3))
+    entry(a)
+    assert not a.any() and not entry.refused
 
 
 def test_wrong_calls_are_refused(folder: Path) -> None:
