@@ -23,6 +23,7 @@
  * specialise  CHANNELS = 0 1 3; BYTES = 0; ZERO = 0 1
  * specialise  CHANNELS = 1; BYTES = 1; ZERO = 0
  */
+#include "components.cuh"
 #include "scalar.cuh"
 
 template <int> struct pixel_type { using type = float; };
@@ -399,11 +400,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) slic_link(
   parent[i] = label < 0 ? -1 : (int32_t)(lane > start ? p - (lane - start) : same ? p - 1 : p);
 }
 
-__device__ __forceinline__ int root_of(const volatile int32_t* parent, int p) {
-  for (int above = parent[p]; above != p; above = parent[p]) p = above;
-  return p;
-}
-
 // Joins the trees of pixels above one another; where the pixels to the left are already joined, so are these.
 extern "C" __global__ void __launch_bounds__(THREADS) slic_union(
     const int32_t* __restrict__ labels, int32_t* parent, int64_t images, int64_t pixels, int width) {
@@ -413,19 +409,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) slic_union(
   const int label = labels[i];
   if (p < width || label < 0 || labels[i - width] != label) return;
   if (p % width > 0 && labels[i - 1] == label && labels[i - width - 1] == label) return;
-  int32_t* tree = parent + (i - p);
-  int a = root_of(tree, (int)p), b = root_of(tree, (int)(p - width));
-  while (a != b) {  // each turn brings the larger one down
-    if (a < b) {
-      const int swap = a;
-      a = b;
-      b = swap;
-    }
-    const int before = atomicMin(tree + a, b);
-    if (before == a) break;
-    a = root_of(tree, before);
-    b = root_of(tree, b);
-  }
+  join(parent + (i - p), (int)p, (int)(p - width));
 }
 
 // Of clusters that need not hang together: the first pixel of each.

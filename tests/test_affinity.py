@@ -14,7 +14,16 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from cv3gpu import _njit
-from cv3gpu.affinity import _loops, knn_affinity, laplacian, ncut_value, pixel_affinity, rbf_affinity
+from cv3gpu.affinity import (
+    _loops,
+    _neighbors_cpu,
+    _neighbors_loops,
+    knn_affinity,
+    laplacian,
+    ncut_value,
+    pixel_affinity,
+    rbf_affinity,
+)
 from tests.conftest import Path
 from tests.tolerance import assert_close
 
@@ -215,6 +224,70 @@ def test_knn_is_the_symmetric_graph_of_sorted_distances(cpu_path: Path, gamma: f
     assert_close(dense(got), (a + a.T) / 2, dtype, terms=4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("count", "dims", "wanted"), [(400, 2, 9), (300, 40, 6), (50, 3, 50)])
+def test_ties_go_to_the_lowest_numbers(count: int, dims: int, wanted: int, dtype: str) -> None:
+    """Whole numbers, of which many are as far; by the tree and by all distances."""
+    x = np.random.default_rng(0).integers(0, 3, (count, dims)).astype(dtype)
+    order = np.argsort(cdist(x, x, "sqeuclidean"), axis=1, kind="stable")[:, :wanted]
+    for square, index in (_neighbors_cpu._tree(x, wanted), _neighbors_cpu._all(x, np.arange(count), wanted)):
+        np.testing.assert_array_equal(index, order)
+        np.testing.assert_allclose(square, np.take_along_axis(cdist(x, x, "sqeuclidean"), order, 1), rtol=1e-15)
+
+
+def test_neighbours_in_float32_are_ranked_in_float64() -> None:
+    """Distances of a point that are the same in float32, more of them than are spare, and not in float64."""
+    x = np.zeros((60, 12), "float32")
+    x[1:, 0] = 1
+    x[1:, 1] = 3e-6 * np.random.default_rng(0).permutation(59)
+    square = cdist(x.astype(float), x.astype(float), "sqeuclidean")
+    assert len(set(np.float32(square[0, 1:]))) == 1 and len(set(square[0, 1:])) == 59
+    found, index = _neighbors_cpu._all(x, np.arange(60), 6)
+    np.testing.assert_array_equal(index, np.argsort(square, axis=1, kind="stable")[:, :6])
+    np.testing.assert_allclose(found, np.sort(square, 1)[:, :6], rtol=1e-14)
+
+
+def test_the_tree_takes_many_points_of_few_features() -> None:
+    assert [_neighbors_cpu._by_tree(*s) for s in ((3000, 2), (1000, 2), (10**5, 8), (10**4, 8), (10**6, 64))] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+    x = image_of((3500, 2))
+    graph = knn_affinity(x, 5)
+    square, index = _neighbors_cpu._all(x, np.arange(3500), 5)
+    assert np.array_equal(_neighbors_cpu._tree(x, 5)[1], index) and np.all(square[:, 0] == 0)
+    assert graph.nnz == len({(min(i, j), max(i, j)) for i, row in enumerate(index.tolist()) for j in row if i != j}) * 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("count", "dims", "eps"), [(1, 1, 1.0), (230, 2, 2.0), (300, 20, 4.0), (50, 3, 0.5), (40, 2, 1e200)]
+)
+def test_edges_within_a_radius_by_the_tree_and_by_all_distances(count: int, dims: int, eps: float, dtype: str) -> None:
+    x = np.random.default_rng(0).integers(0, 3, (count, dims)).astype(dtype)  # many at exactly the radius
+    square = cdist(x, x, "sqeuclidean")
+    rows, wanted = np.nonzero(square <= eps * eps)
+    for distance, columns, start in (_neighbors_cpu._tree_within(x, eps), _neighbors_cpu.within(x, eps)):
+        np.testing.assert_array_equal(columns, wanted)
+        np.testing.assert_array_equal(start, np.searchsorted(rows, np.arange(count + 1)))
+        np.testing.assert_array_equal(distance, square[rows, wanted])
+
+
+def test_compiled_neighbours_are_what_python_says() -> None:
+    x = image_of((20, 3)).astype("float32")
+    _neighbors_cpu._all(x, np.arange(20), 4)
+    found = np.argsort(cdist(x, x), axis=1)[:, :9]
+    results = []
+    for run in (_njit.compiled(*_neighbors_loops.RANK), _neighbors_loops.RANK[-1]):
+        square, index = np.full((20, 4), np.inf), np.full((20, 4), 20)
+        run(x, np.arange(20), found, 0, 20, square, index)
+        results.append((square, index))
+    _neighbors_cpu.within(x, 0.5)
+    for entry in (_neighbors_loops.NEAREST, _neighbors_loops.RANK, _neighbors_loops.WITHIN):
+        assert not _njit.compiled(*entry).refused
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-14)
+    assert np.array_equal(results[0][1], results[1][1])
+
+
 @needs_data
 @pytest.mark.parametrize("name", ["S01", "S02", "S03", "S04"])
 def test_knn_is_the_graph_of_the_stored_cases(name: str) -> None:
@@ -394,6 +467,7 @@ def test_batches_are_refused_where_one_image_is_wanted() -> None:
 
 
 POINTS = np.zeros((4, 2))
+WIDE = np.array([[0.0], [1e160]])
 
 
 @pytest.mark.parametrize(
@@ -415,6 +489,16 @@ POINTS = np.zeros((4, 2))
         (lambda: rbf_affinity(POINTS, gamma=1, eps="x"), TypeError, "eps must be a number"),
         (lambda: rbf_affinity(POINTS * np.nan, gamma=1), ValueError, "rbf_affinity: x must be finite, got nan"),
         (lambda: rbf_affinity(torch.zeros(3), gamma=1), ValueError, "rbf_affinity: x must have shape"),
+        (lambda: knn_affinity(POINTS[:, :0], 1), ValueError, "knn_affinity: x must hold at least one point"),
+        (lambda: knn_affinity(WIDE, 1), ValueError, r"knn_affinity: x must have square distances below 1e\+300"),
+        (lambda: knn_affinity(POINTS, True), TypeError, "n_neighbors must be an integer"),
+        (lambda: knn_affinity(POINTS, 2, gamma=np.inf), ValueError, "knn_affinity: gamma must be finite"),
+        (lambda: rbf_affinity([[0.0]], gamma=1), TypeError, "rbf_affinity: x must be a NumPy"),
+        (lambda: rbf_affinity(POINTS.astype("float16"), gamma=1), TypeError, "rbf_affinity: x must have dtype float32"),
+        (lambda: rbf_affinity(POINTS[:0], gamma=1), ValueError, "rbf_affinity: x must hold at least one point"),
+        (lambda: rbf_affinity(POINTS, gamma=-0.5), ValueError, "rbf_affinity: gamma must not be negative, got -0.5"),
+        (lambda: rbf_affinity(POINTS, gamma=1, eps=np.inf), ValueError, "eps must be finite and positive, got inf"),
+        (lambda: rbf_affinity(WIDE * 1e30, gamma=1), ValueError, "x must have square distances below"),
     ],
 )
 def test_points_refuse(call: Any, error: type[Exception], text: str) -> None:

@@ -88,13 +88,11 @@ def test_product(kernel_path: Path, shape: Any, radius: float, inclusive: bool, 
     assert_close(got, dense @ x.astype(np.float64), dtype, terms=100, scale=scale)
 
 
-@pytest.mark.parametrize("limit", [0, 20_000, 1 << 20])
+@pytest.mark.parametrize("limit", [0, 60_000, 1 << 20])
 def test_product_with_tiles_of_every_size(kernel_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(_gpu, "_SHARED", limit)
-    monkeypatch.setattr(_gpu, "_SHARED_OLD", limit)
     if limit == 1 << 20 and kernel_path.name != "host":
         limit = 1 << 16
-        monkeypatch.setattr(_gpu, "_SHARED", limit)
+    monkeypatch.setattr(_gpu, "_room", lambda x: limit)
     rng = np.random.default_rng(0)
     image = rng.random((1, 11, 37, 1)).astype("float32")
     there, _, dense = both(kernel_path, image, radius=4)

@@ -1,23 +1,24 @@
-"""The GPU half of pixel affinities; the kernels are in ``kernels/affinity.cu``."""
+"""The GPU half of pixel affinities; the kernels are in ``kernels/affinity.cu`` and ``kernels/affinity_product.cu``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _array
 from .._kernel import blocks, kernel
 
-__all__ = ["degree", "product", "weights"]
+__all__ = ["Stencil", "degree", "of_image", "of_planes", "weights"]
 
 Offsets = tuple[tuple[int, int], ...]
 
-_BLOCK = 256  # as in affinity.cu, as are the tile's sides
-_TILE = (8, 32)
-_GROUPS = 4
-_SHARED = 96 << 10  # bytes of a tile: two blocks on a multiprocessor, where there is as much
-_SHARED_OLD = 64 << 10  # and before compute capability 8.0
+_BLOCK = 256  # as in affinity.cu and affinity_product.cu, as is the tile's side
+_TILE = 32
+_GROUPS = (4, 2)
+_FEATURES = (1, 3)
+_SHARED = {75: 64 << 10, 80: 81 << 10, 90: 113 << 10, 100: 113 << 10}  # bytes of a tile, by compute capability:
+_OTHERS = 99 << 10  # two blocks on a multiprocessor, or all that a block can have
 _PAD = 32  # planes begin at multiples of so many numbers
 
 
@@ -37,7 +38,7 @@ def weights(images: Any, offsets: Offsets, scale: float, distance: list[float], 
     if not count:
         return flat
     grid = (blocks(height * width, _BLOCK), count, batch)
-    constants: dict[str, Any] = {"real": _array.dtype_name(images), "GROUPS": 1, "SHARED": 0}
+    constants: dict[str, Any] = {"real": _array.dtype_name(images)}
     pairs = _pairs(offsets, images)
     if contour:
         run = kernel("affinity.cu", "affinity_contour", **constants)
@@ -53,29 +54,104 @@ def degree(flat: Any, offsets: Offsets, plane: int, grid: tuple[int, int], own: 
     """Sums of the rows [B, N]."""
     height, width = grid
     out = _array.empty(flat, (len(flat), height * width))
-    run = kernel("affinity.cu", "affinity_degree", real=_array.dtype_name(flat), GROUPS=1, SHARED=0)
+    run = kernel("affinity.cu", "affinity_degree", real=_array.dtype_name(flat))
     run((blocks(height * width, _BLOCK), len(flat)), _BLOCK, _some(flat), _pairs(offsets, flat), out, height, width,
         len(offsets), plane, own)  # fmt: skip
     return out
 
 
-def product(flat: Any, offsets: Offsets, plane: int, grid: tuple[int, int], own: float, x: Any) -> Any:
-    """W x of blocks [B, N, b], b a multiple of 4."""
-    height, width = grid
-    out = _array.empty(x, x.shape)
-    lanes = 16 // x.itemsize
-    vectors = int(x.shape[2]) // lanes
+class Stencil(NamedTuple):
+    """A symmetric half stencil on the device: its weights, or the images that they are made of."""
+
+    source: Any  # planes [B, K * plane], or images [B, H, W, 1 or 3]
+    distance: Any  # [K] of images, else None
+    table: Any  # as affinity_product.cu has it
+    plane: int
+    half: int  # number of offsets
+    reach: int
+    grid: tuple[int, int]
+    scale: float  # of the square difference of features
+
+    @property
+    def batch(self) -> int:
+        """Number of images."""
+        return len(self.source)
+
+    @property
+    def features(self) -> int:
+        """Of a pixel, 0 where weights are stored."""
+        return 0 if self.distance is None else int(self.source.shape[-1])
+
+    def step(
+        self,
+        x: Any,
+        out: Any,
+        diagonal: Any = None,
+        inverse: Any = None,
+        own: float = 0.0,
+        centre: float = 0.0,
+        scale: float = 1.0,
+        before: float = 0.0,
+    ) -> Any:
+        """``out`` = scale (inverse (diagonal x - W x) - centre x) - before out, of blocks [B, N, b], b a multiple of 4.
+
+        W is without its diagonal. ``diagonal`` is ``own`` where it is None, ``inverse`` is 1, both else [B, N].
+        """
+        height, width = self.grid
+        vectors = int(x.shape[-1]) * x.itemsize // 16
+        stored = 4 if _array.dtype_name(self.source) == "float32" else 8
+        pixels = (_TILE + 2 * self.reach) ** 2
+        group, rest = (blocks(pixels, 8) * 8 + 2) * 16, self.features * pixels * stored
+        groups = next((n for n in _GROUPS if n * group + rest <= _room(x)), 0)
+        shared = groups > 0
+        groups = groups if shared and vectors > _GROUPS[-1] else _GROUPS[-1]
+        across = blocks(width, _TILE)
+        run = kernel(
+            "affinity_product.cu", "affinity_product", real=_array.dtype_name(x),
+            stored=_array.dtype_name(self.source), GROUPS=groups, SHARED=int(shared), FEATURES=self.features,
+        )  # fmt: skip
+        run((across * blocks(height, _TILE), blocks(vectors, groups), self.batch), _BLOCK, self.source, self.distance,
+            self.table, x, out, diagonal, inverse, height, width, self.half, self.plane, self.reach, across, vectors,
+            self.scale, own, centre, scale, before, shared_mem=groups * group + rest if shared else 0)  # fmt: skip
+        return out
+
+    def sums(self) -> Any:
+        """The sums of the rows [B, N] in float64, without the diagonal."""
+        ones = _array.empty(self.source, (self.batch, self.grid[0] * self.grid[1], 4), "float64")
+        ones[...] = 1
+        return -self.step(ones, _array.empty(ones, ones.shape))[:, :, 0]
+
+
+def _room(x: Any) -> int:
+    return _SHARED.get(_array.compute_capability(x), _OTHERS)
+
+
+def _table(offsets: Offsets) -> np.ndarray:
+    """How far neighbours lie above and below in each column, and the number of each row's offset in its column 0."""
     reach = max((max(dy, abs(dx)) for dy, dx in offsets), default=0)
-    tile = (_TILE[0] + 2 * reach) * (_TILE[1] + 2 * reach) * 16
-    most = _SHARED if _array.compute_capability(x) >= 80 else _SHARED_OLD
-    groups = _GROUPS if vectors > 1 and _GROUPS * tile <= most else 1
-    shared = groups * tile <= most
-    across = blocks(width, _TILE[1])
-    run = kernel("affinity.cu", "affinity_product", real=_array.dtype_name(x), GROUPS=groups, SHARED=int(shared))
-    run((across * blocks(height, _TILE[0]), blocks(vectors, groups), len(flat)), _BLOCK, _some(flat),
-        _pairs(offsets, flat), x, out, height, width, len(offsets), plane, reach, across, vectors, own,
-        shared_mem=groups * tile if shared else 0)  # fmt: skip
-    return out
+    table = np.zeros((2, reach + 1), np.int32)
+    for k, (dy, dx) in reversed(list(enumerate(offsets))):
+        table[0, abs(dx)] = max(table[0, abs(dx)], dy)
+        table[1, dy] = k - dx
+    return table
+
+
+def of_planes(flat: Any, offsets: Offsets, plane: int, grid: tuple[int, int]) -> Stencil:
+    """A stencil of stored weights, offsets row by row without gaps."""
+    table = _table(offsets)
+    return Stencil(_some(flat), None, _device(table, flat), plane, len(offsets), table.shape[1] - 1, grid, 0.0)
+
+
+def of_image(images: Any, offsets: Offsets, scale: float, distance: list[float]) -> Stencil:
+    """A stencil whose weights are made of images [B, H, W, C] in each product."""
+    batch, height, width, channels = (int(n) for n in images.shape)
+    if channels not in _FEATURES:
+        padded = _array.zeros(images, (batch, height, width, _FEATURES[-1]))
+        padded[..., :channels] = images
+        images = padded
+    table = _table(offsets)
+    apart = _device(np.array([*distance, 0.0], _array.dtype_name(images)), images)
+    return Stencil(images, apart, _device(table, images), 0, len(offsets), table.shape[1] - 1, (height, width), scale)
 
 
 def _some(flat: Any) -> Any:

@@ -13,15 +13,18 @@ from .. import _array
 __all__ = ["sparse_like"]
 
 
-def sparse_like(data: np.ndarray, columns: np.ndarray, start: np.ndarray, like: Any) -> Any:
-    """A square matrix by rows from NumPy parts, as SciPy's, CuPy's or torch's on the device of an array."""
+def sparse_like(data: Any, columns: Any, start: Any, like: Any) -> Any:
+    """A square matrix by rows, SciPy's, CuPy's or torch's, on an array's device; parts are NumPy's or lie there."""
     n = len(start) - 1
     if _array.family(like) == "numpy":
         from scipy import sparse
 
         return sparse.csr_array((data, columns, start), (n, n))
-    columns, start = columns.astype(np.int64), start.astype(np.int64)
-    data, columns, start = (_array.from_host(np.ascontiguousarray(part), like) for part in (data, columns, start))
+    columns, start = _array.astype(columns, "int64"), _array.astype(start, "int64")
+    data, columns, start = (
+        _array.from_host(np.ascontiguousarray(part), like) if isinstance(part, np.ndarray) else _array.contiguous(part)
+        for part in (data, columns, start)
+    )
     if _array.family(like) == "torch":
         return sys.modules["torch"].sparse_csr_tensor(start, columns, data, size=(n, n), check_invariants=False)
     return importlib.import_module("cupyx.scipy.sparse").csr_matrix((data, columns, start), (n, n))

@@ -46,7 +46,7 @@ def given(op: str, affinity: Any) -> Given:
         if len(affinity.shape) != 2:
             advice = "take the images one by one: affinity[i]"
             _check.fail(op, "affinity", "be of one image", f"a batch of {affinity.shape[0]}", advice)
-        return Given(affinity, None, affinity.weights, _array.dtype_name(affinity.weights))
+        return Given(affinity, None, affinity.kept, _array.dtype_name(affinity.kept))
     root = type(affinity).__module__.partition(".")[0]
     if root == "scipy" and hasattr(affinity, "tocsr"):
         matrix, like, dtype = affinity, np.empty(0), affinity.dtype.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from .. import _array, _check
 from .._array import array_op
 from ._sparse import sparse_like
 
-__all__ = ["PixelAffinity", "pixel_affinity"]
+__all__ = ["ImageAffinity", "PixelAffinity", "pixel_affinity"]
 
 OP = "pixel_affinity"
 KINDS = ("gaussian", "intervening_contour")
 DTYPES = ("float32", "float64")
 FARTHEST = 64  # pixels
 LANES = 4  # blocks of vectors are worked at by so many
+FEATURES = 3  # of a pixel, at most, where weights are not stored
+BAND = 64  # rows of an image whose weights a CPU makes at a time, where they are not stored
 
 
 @array_op("image")
@@ -30,6 +33,7 @@ def pixel_affinity(
     sigma_distance: float = 4.0,
     self_weight: float = 1.0,
     kind: str = "gaussian",
+    stored: bool = True,
 ) -> PixelAffinity:
     """The affinities of the pixels of an image within a radius.
 
@@ -60,6 +64,9 @@ def pixel_affinity(
         The diagonal. 1 is what the formula gives; it scales the eigenvalues by some percent.
     kind : str
         ``"gaussian"`` or ``"intervening_contour"``.
+    stored : bool
+        Whether the weights are kept. If not, the affinity keeps the image alone, of up to 3 features, and makes the
+        weights anew in each product: for ``"gaussian"`` only.
 
     Returns
     -------
@@ -75,7 +82,8 @@ def pixel_affinity(
     -----
     Weights are stored once for each pair, as planes [K, H, W] of half the offsets: 34 numbers a pixel at a radius of 5.
     A product with b vectors costs 4 K b operations a pixel. Sums have a fixed order: the same bits from run to run.
-    There is no gradient.
+    There is no gradient. Weights that are not stored cost no memory and 2 K exponentials a pixel in each product: on a
+    GPU less time than reading them takes (predicted, not measured), on a CPU several times that of the product.
 
     References
     ----------
@@ -92,13 +100,18 @@ def pixel_affinity(
     own = _check.real(OP, "self_weight", self_weight)
     if own < 0:
         _check.fail(OP, "self_weight", "not be negative", self_weight)
+    stored = _check.flag(OP, "stored", stored)
     _check.dtype(OP, "image", image, DTYPES)
     contour = kind == "intervening_contour"
+    if contour and not stored:
+        _check.fail(OP, "kind", "be 'gaussian' where weights are not stored", kind)
     if image.ndim not in ((2, 3) if contour else (2, 3, 4)):
         layouts = "[H, W] or [B, H, W]" if contour else "[H, W], [H, W, C] or [B, H, W, C]"
         _check.fail(OP, "image", f"have shape {layouts}", tuple(image.shape))
     if 0 in image.shape:
         _check.fail(OP, "image", "not be empty", tuple(image.shape))
+    if not stored and image.ndim > 2 and image.shape[-1] > FEATURES:
+        _check.fail(OP, "image", f"have at most {FEATURES} features where weights are not stored", int(image.shape[-1]))
     _check_values(image, contour)
     offsets = half_offsets(reach, inclusive)
     batched = image.ndim == (3 if contour else 4)
@@ -106,6 +119,9 @@ def pixel_affinity(
     distance = [0.0 if contour else (dy * dy + dx * dx) / width**2 for dy, dx in offsets]
     images = _array.contiguous(image)
     images = images.reshape((len(image) if batched else 1, *image.shape[batched : batched + 2], -1))
+    if not stored:
+        kept = _array.copy(images)  # what becomes of the caller's image changes no weight
+        return ImageAffinity(kept, offsets, scale, distance, own, batched)
     if _array.on_gpu(image):
         from . import _gpu
 
@@ -179,30 +195,41 @@ class PixelAffinity:
         self, flat: Any, offsets: tuple[tuple[int, int], ...], grid: tuple[int, int], own: float, batched: bool
     ) -> None:
         self.offsets, self.grid, self.self_weight = offsets, grid, own
-        self._flat, self._batched = flat, batched
+        self._kept, self._batched = flat, batched
         self._degree: Any = None
+        self._on_device: Any = None
 
     @property
-    def _plane(self) -> int:
+    def flat(self) -> Any:
+        """The planes of weights [B, K * plane]."""
+        return self._kept
+
+    @property
+    def kept(self) -> Any:
+        """What the weights are kept as: an array of the library, dtype and device of the affinity."""
+        return self._kept
+
+    def _plane(self, flat: Any) -> int:
         """How far planes stand apart."""
-        return int(self._flat.shape[1]) // max(len(self.offsets), 1)
+        return int(flat.shape[1]) // max(len(self.offsets), 1)
 
     @property
     def dtype(self) -> Any:
         """The dtype of the weights."""
-        return self._flat.dtype
+        return self._kept.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the matrix, or of the batch of them."""
         n = self.grid[0] * self.grid[1]
-        return (len(self._flat), n, n) if self._batched else (n, n)
+        return (len(self._kept), n, n) if self._batched else (n, n)
 
     @property
     def weights(self) -> Any:
-        """The planes, a view."""
-        batch, pixels = len(self._flat), self.grid[0] * self.grid[1]
-        planes = self._flat.reshape((batch, len(self.offsets), self._plane))[:, :, :pixels]
+        """The planes, a view where they are stored."""
+        flat, pixels = self.flat, self.grid[0] * self.grid[1]
+        batch = len(flat)
+        planes = flat.reshape((batch, len(self.offsets), self._plane(flat)))[:, :, :pixels]
         planes = planes.reshape((batch, len(self.offsets), *self.grid))
         return planes if self._batched else planes[0]
 
@@ -210,15 +237,18 @@ class PixelAffinity:
     def degree(self) -> Any:
         """The sums of the rows, the diagonal included, [N] or [B, N]."""
         if self._degree is None:
-            if _array.on_gpu(self._flat):
-                from . import _gpu
-
-                sums = _gpu.degree(self._flat, self.offsets, self._plane, self.grid, self.self_weight)
-            else:
-                totals = np.stack([s.sums() + self.self_weight for s in self.stencils()])
-                sums = _array.from_numpy(totals.astype(_array.dtype_name(self._flat)), self._flat)
+            sums = self._sums()
             self._degree = sums if self._batched else sums[0]
         return self._degree
+
+    def _sums(self) -> Any:
+        """Degrees [B, N]."""
+        if _array.on_gpu(self._kept):
+            from . import _gpu
+
+            return _gpu.degree(self._kept, self.offsets, self._plane(self._kept), self.grid, self.self_weight)
+        totals = np.stack([s.sums() + self.self_weight for s in self.stencils()])
+        return _array.from_numpy(totals.astype(_array.dtype_name(self._kept)), self._kept)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -227,68 +257,156 @@ class PixelAffinity:
         """The affinity of one image of a batch."""
         if not self._batched:
             raise TypeError("PixelAffinity: indexing takes an image out of a batch, and this is of one image")
-        image = range(len(self._flat))[_check.integer("PixelAffinity", "image", image, -len(self), len(self) - 1)]
-        return PixelAffinity(self._flat[image : image + 1], self.offsets, self.grid, self.self_weight, False)
+        image = range(len(self._kept))[_check.integer("PixelAffinity", "image", image, -len(self), len(self) - 1)]
+        return self._of(self._kept[image : image + 1], False)
+
+    def _of(self, kept: Any, batched: bool) -> PixelAffinity:
+        """Such an affinity of other images."""
+        return PixelAffinity(kept, self.offsets, self.grid, self.self_weight, batched)
 
     def __repr__(self) -> str:
-        kind = _array.dtype_name(self._flat)
-        return f"PixelAffinity(shape={self.shape}, dtype={kind}, neighbours={2 * len(self.offsets)})"
+        kind = _array.dtype_name(self._kept)
+        return f"{type(self).__name__}(shape={self.shape}, dtype={kind}, neighbours={2 * len(self.offsets)})"
 
     def __matmul__(self, x: Any) -> Any:
-        lead = (len(self._flat),) if self._batched else ()
+        lead = (len(self._kept),) if self._batched else ()
         pixels = self.grid[0] * self.grid[1]
         if _array.family(x) is None:
-            wanted = f"be an array of the library of the affinity ({_array.family(self._flat)})"
+            wanted = f"be an array of the library of the affinity ({_array.family(self._kept)})"
             _check.fail("PixelAffinity @ x", "x", wanted, _check.kind(x), error=TypeError)
-        if _array.family(x) != _array.family(self._flat) or _array.device_of(x) != _array.device_of(self._flat):
-            mine, other = (f"{_array.family(a)} on {_array.device_of(a)}" for a in (self._flat, x))
+        if _array.family(x) != _array.family(self._kept) or _array.device_of(x) != _array.device_of(self._kept):
+            mine, other = (f"{_array.family(a)} on {_array.device_of(a)}" for a in (self._kept, x))
             _check.fail("PixelAffinity @ x", "x", f"be where the affinity is ({mine})", other, error=TypeError)
-        _check.same_dtype("PixelAffinity @ x", "x", x, "the affinity", self._flat)
+        _check.same_dtype("PixelAffinity @ x", "x", x, "the affinity", self._kept)
         if x.ndim not in (len(lead) + 1, len(lead) + 2) or tuple(x.shape[: len(lead) + 1]) != (*lead, pixels):
             names = ", ".join(map(str, (*lead, pixels)))
             _check.fail("PixelAffinity @ x", "x", f"have shape [{names}] or [{names}, b]", tuple(x.shape))
-        blocks = x.reshape((len(self._flat), pixels, -1))
+        blocks = x.reshape((len(self._kept), pixels, -1))
         columns = int(blocks.shape[2])
         wide = -(-columns // LANES) * LANES
         if wide == columns:
             padded = _array.contiguous(blocks)
         else:
-            padded = _array.zeros(self._flat, (len(blocks), pixels, wide))
+            padded = _array.zeros(self._kept, (len(blocks), pixels, wide))
             padded[:, :, :columns] = blocks
         if wide == 0:
-            return _array.zeros(self._flat, x.shape)
+            return _array.zeros(self._kept, x.shape)
         if _array.on_gpu(x):
+            made = _array.empty(padded, padded.shape)
+            out = self.device_stencil().step(padded, made, own=-self.self_weight, scale=-1.0)
+        else:
+            out = _array.from_numpy(self._product(_array.as_numpy(padded)), self._kept)
+        return out[:, :, :columns].reshape(x.shape)
+
+    def _product(self, x: np.ndarray) -> np.ndarray:
+        """W x of blocks [B, N, b] on the CPU."""
+        out = np.empty_like(x)
+        own = np.full(x.shape[1], self.self_weight, x.dtype)
+        for stencil, block, to in zip(self.stencils(), x, out, strict=True):
+            stencil.product(block, own, 1.0, to)
+        return out
+
+    def device_stencil(self) -> Any:
+        """The images as the kernels take them."""
+        if self._on_device is None:
             from . import _gpu
 
-            out = _gpu.product(self._flat, self.offsets, self._plane, self.grid, self.self_weight, padded)
-        else:
-            rows = _array.as_numpy(padded)
-            made = np.empty_like(rows)
-            own = np.full(pixels, self.self_weight, rows.dtype)
-            for stencil, block, to in zip(self.stencils(), rows, made, strict=True):
-                stencil.product(block, own, 1.0, to)
-            out = _array.from_numpy(made, self._flat)
-        return out[:, :, :columns].reshape(x.shape)
+            self._on_device = _gpu.of_planes(self._kept, self.offsets, self._plane(self._kept), self.grid)
+        return self._on_device
 
     def stencils(self) -> list[Any]:
         """The images as the CPU's loops take them."""
         from ._cpu import Stencil
 
         dy, dx = _split(self.offsets)
-        return [Stencil(flat, dy, dx, self._plane, *self.grid) for flat in _array.as_numpy(self._flat)]
+        flats = _array.as_numpy(self.flat)
+        return [Stencil(flat, dy, dx, self._plane(flats), *self.grid) for flat in flats]
 
     def host(self) -> PixelAffinity:
         """This affinity in NumPy."""
-        flat = _array.to_host(self._flat)
-        return PixelAffinity(flat, self.offsets, self.grid, self.self_weight, self._batched)
+        return self._of(_array.to_host(self._kept), self._batched)
 
     def tocsr(self) -> Any:
         """The matrix by rows: SciPy's, CuPy's or torch's, as the weights are. Of one image; K + 1 times the memory."""
         if self._batched:
             raise ValueError(f"PixelAffinity.tocsr: must be of one image, got a batch of {len(self)}; take affinity[i]")
-        data, columns, start = _rows(_array.to_host(self._flat)[0], self._plane, self.offsets, self.grid,
-                                     self.self_weight)  # fmt: skip
-        return sparse_like(data, columns, start, self._flat)
+        flat = _array.to_host(self.flat)
+        data, columns, start = _rows(flat[0], self._plane(flat), self.offsets, self.grid, self.self_weight)
+        return sparse_like(data, columns, start, self._kept)
+
+
+class ImageAffinity(PixelAffinity):
+    """A pixel affinity that keeps the image alone and makes its Gaussian weights anew whenever they are needed.
+
+    Products and degrees take no memory for weights; ``weights``, ``tocsr()`` and what works on them make all of them.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        offsets: tuple[tuple[int, int], ...],
+        scale: float,
+        distance: list[float],
+        own: float,
+        batched: bool,
+    ) -> None:
+        super().__init__(images, offsets, (int(images.shape[1]), int(images.shape[2])), own, batched)
+        self._scale, self._distance = scale, distance
+
+    @property
+    def flat(self) -> Any:
+        if _array.on_gpu(self._kept):
+            from . import _gpu
+
+            return _gpu.weights(self._kept, self.offsets, self._scale, self._distance, False)
+        made = _on_cpu(_array.as_numpy(self._kept), self.offsets, self._scale, self._distance, False)
+        return _array.from_numpy(made, self._kept)
+
+    def _of(self, kept: Any, batched: bool) -> PixelAffinity:
+        return ImageAffinity(kept, self.offsets, self._scale, self._distance, self.self_weight, batched)
+
+    def device_stencil(self) -> Any:
+        if self._on_device is None:
+            from . import _gpu
+
+            self._on_device = _gpu.of_image(self._kept, self.offsets, self._scale, self._distance)
+        return self._on_device
+
+    def _sums(self) -> Any:
+        if _array.on_gpu(self._kept):
+            sums = self.device_stencil().sums()
+            return _array.astype(sums + self.self_weight, _array.dtype_name(self._kept))
+        height, width = self.grid
+        total = np.empty((len(self._kept), height, width))
+        for image, to in zip(_array.as_numpy(self._kept), total, strict=True):
+            for stencil, first, last, begin in self._bands(image):
+                to[first:last] = stencil.sums().reshape(-1, width)[first - begin : last - begin] + self.self_weight
+        sums = total.reshape(len(total), -1).astype(_array.dtype_name(self._kept))
+        return _array.from_numpy(sums, self._kept)
+
+    def _product(self, x: np.ndarray) -> np.ndarray:
+        width = self.grid[1]
+        out = np.empty_like(x)
+        for image, block, to in zip(_array.as_numpy(self._kept), x, out, strict=True):
+            for stencil, first, last, begin in self._bands(image):
+                some = block[begin * width : begin * width + stencil.size]
+                made = np.empty_like(some)
+                stencil.product(some, np.full(stencil.size, self.self_weight, x.dtype), 1.0, made)
+                to[first * width : last * width] = made[(first - begin) * width : (last - begin) * width]
+        return out
+
+    def _bands(self, image: np.ndarray) -> Iterator[tuple[Any, int, int, int]]:
+        """Stencils of bands of an image and what their weights reach; the rows that are wanted; the band's first."""
+        from . import _cpu
+
+        dy, dx = _split(self.offsets)
+        reach, distance = int(dy.max(initial=0)), np.array(self._distance)
+        for first in range(0, len(image), BAND):
+            last = min(first + BAND, len(image))
+            begin = max(0, first - reach)
+            part = image[begin : last + reach]
+            empty = _cpu.empty(len(part), image.shape[1], dy, dx, image.dtype)
+            yield _cpu.gaussian(part, empty, self._scale, distance), first, last, begin
 
 
 def _rows(

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from .. import _array, _check
 from .._array import array_op
+from . import _neighbors_cpu, _neighbors_gpu
 from ._sparse import sparse_like
 
 __all__ = ["knn_affinity", "rbf_affinity"]
 
 DTYPES = ("float32", "float64")
-_WORKERS = 1 << 12  # points that are worth all threads
+FARTHEST = {"float32": 1e38, "float64": 1e300}  # square distance
 
 
-def _points(op: str, x: Any) -> np.ndarray:
-    """The points on the host, checked."""
+def _points(op: str, x: Any) -> Any:
+    """The points, checked: on their device where kernels serve them, else in NumPy."""
     _check.dtype(op, "x", x, DTYPES)
     _check.ndim(op, "x", x, 2, "[N, D]")
     if 0 in x.shape:
         _check.fail(op, "x", "hold at least one point in at least one dimension", tuple(x.shape))
-    points = np.ascontiguousarray(_array.to_host(x))
-    if not np.isfinite(points).all():
-        _check.fail(op, "x", "be finite", points[~np.isfinite(points)][0])
-    return points
+    if len(x) >= 2**31 - 1:
+        _check.fail(op, "x", "have fewer than 2^31 - 1 points", len(x))
+    rows = _array.contiguous(x) if _array.on_gpu(x) else np.ascontiguousarray(_array.as_numpy(x))
+    low, high = (_array.to_host(getattr(_array.module(rows), name)(rows, 0)) for name in ("amin", "amax"))
+    ends = np.concatenate([low, high]).astype(np.float64)
+    if not np.isfinite(ends).all():
+        _check.fail(op, "x", "be finite", ends[~np.isfinite(ends)][0])
+    farthest = FARTHEST[_array.dtype_name(x)]
+    with np.errstate(over="ignore"):
+        square = float((np.diff(ends.reshape(2, -1), axis=0) ** 2).sum())
+    if not square < farthest:
+        _check.fail(op, "x", f"have square distances below {farthest:g}", square)
+    return rows
 
 
 def _gamma(op: str, gamma: Any) -> float:
@@ -58,17 +67,19 @@ def knn_affinity(x: Any, n_neighbors: int, *, gamma: float | None = None) -> Any
     Returns
     -------
     sparse matrix, [N, N], of x's dtype
-        SciPy's, CuPy's or torch's, by rows.
+        SciPy's, CuPy's or torch's, by rows, where x is.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        Where an argument is not as said above, or x is not finite or so wide that square distances overflow.
 
     Notes
     -----
-    The neighbours are found on the CPU, by SciPy's tree; arrays of a GPU are copied there and the graph is copied back.
-    Of neighbours at the same distance the tree takes some, the same from run to run. There is no gradient.
+    Of neighbours at the same distance those of lower numbers count. The CPU takes distances in float64, by SciPy's tree
+    where points are many for their features, else all N^2 of them (1 to 3 ns each up to 64 features). A GPU takes all
+    of them in x's dtype, (D + 3) units of rounding off at most: neighbours may differ where two distances are as close
+    as that. Neither holds them in memory. The same bits on every run. There is no gradient.
 
     References
     ----------
@@ -78,14 +89,14 @@ def knn_affinity(x: Any, n_neighbors: int, *, gamma: float | None = None) -> Any
     points = _points(op, x)
     count = _check.integer(op, "n_neighbors", n_neighbors, 1, len(points))
     decay = None if gamma is None else _gamma(op, gamma)
+    if _array.on_gpu(x):
+        return sparse_like(*_neighbors_gpu.symmetric(*_neighbors_gpu.nearest(points, count), decay), x)
     from scipy import sparse
-    from scipy.spatial import cKDTree
 
-    distance, index = cKDTree(points).query(points, count, workers=-1 if len(points) >= _WORKERS else 1)
-    distance, index = distance.reshape(len(points), count), index.reshape(len(points), count)
+    square, index = _neighbors_cpu.nearest(points, count)
     rows = np.broadcast_to(np.arange(len(points))[:, None], index.shape)
     keep = index != rows
-    weight = np.ones(index.shape) if decay is None else np.exp(-decay * distance**2)
+    weight = np.ones(index.shape) if decay is None else np.exp(-decay * square)
     shape = (len(points),) * 2
     one = sparse.csr_array((weight[keep], (rows[keep], index[keep])), shape)
     both = ((one + one.T) / 2).tocsr()
@@ -119,12 +130,14 @@ def rbf_affinity(x: Any, *, gamma: float, eps: float | None = None) -> Any:
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        Where an argument is not as said above, or x is not finite or so wide that square distances overflow.
 
     Notes
     -----
-    All pairs are summed from differences, on the device of x, N^2 numbers. The pairs within ``eps`` are found on the
-    CPU, by SciPy's tree. There is no gradient.
+    Distances are summed from differences: on the CPU in float64, on a GPU in x's dtype, where a pair may fall on the
+    other side of ``eps`` if it is as close to it as (D + 3) units of rounding. The pairs within ``eps`` are found by
+    SciPy's tree on the CPU where points are many for their features; else, and on a GPU, all pairs are looked at
+    twice, to count edges and to write them. Without ``eps`` they are N^2 numbers. There is no gradient.
 
     References
     ----------
@@ -133,31 +146,15 @@ def rbf_affinity(x: Any, *, gamma: float, eps: float | None = None) -> Any:
     op = "rbf_affinity"
     points = _points(op, x)
     decay = _gamma(op, gamma)
-    if eps is None:
-        return _all_pairs(x, points, decay)
-    reach = _check.real(op, "eps", eps, positive=True)
-    from scipy import sparse
-    from scipy.spatial import cKDTree
-
-    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
-    apart = points[pairs[:, 0]].astype(np.float64) - points[pairs[:, 1]]
-    weight = np.exp(-decay * np.einsum("ij,ij->i", apart, apart))
-    own = np.arange(len(points))
-    one, other = np.concatenate([own, *pairs.T]), np.concatenate([own, *pairs.T[::-1]])
-    values = np.concatenate([np.ones(len(points)), weight, weight])
-    matrix = sparse.csr_array((values, (one, other)), (len(points),) * 2)
-    matrix.sort_indices()
-    return sparse_like(matrix.data.astype(points.dtype), matrix.indices, matrix.indptr, x)
-
-
-def _all_pairs(x: Any, points: np.ndarray, decay: float) -> Any:
-    if _array.family(x) == "numpy" or _array.device_of(x) == "cpu":
+    reach = None if eps is None else _check.real(op, "eps", eps, positive=True)
+    if _array.on_gpu(x):
+        if reach is None:
+            return _neighbors_gpu.all_pairs(points, decay)
+        square = min(reach * reach, FARTHEST[_array.dtype_name(x)])
+        return sparse_like(*_neighbors_gpu.within(points, square, decay), x)
+    if reach is None:
         from scipy.spatial.distance import cdist
 
         return _array.from_numpy(np.exp(-decay * cdist(points, points, "sqeuclidean")).astype(points.dtype), x)
-    out = _array.empty(x, (len(points), len(points)))
-    rows = max(1, (1 << 24) // math.prod(points.shape))
-    for first in range(0, len(points), rows):
-        apart = x[first : first + rows, None] - x[None]
-        out[first : first + rows] = _array.module(x).exp(-decay * (apart * apart).sum(2))
-    return out
+    distance, columns, start = _neighbors_cpu.within(points, reach)
+    return sparse_like(np.exp(-decay * distance).astype(points.dtype), columns, start, x)

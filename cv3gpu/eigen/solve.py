@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _check
+from .. import _array, _check
 from ..affinity.matrix import Given, given
 from ..errors import ConvergenceWarning
+from ._aggregation import Aggregation
 from ._chebyshev import chebyshev
 from ._lobpcg import Found, lobpcg, residuals
 from ._multigrid import Multigrid
@@ -96,10 +97,16 @@ def smallest_eigenpairs(
 
     Notes
     -----
-    Pixel affinities up to about 200 neighbours: LOBPCG with a multigrid cycle as its preconditioner, some ten to twenty
-    iterations at any size of the image. Otherwise, or where that stalls: subspace iteration with Chebyshev polynomials,
-    which needs products alone. Up to 512 vertices: LAPACK. Null spaces are found as connected components and kept
-    apart. The work is done on the CPU in float64, the multigrid in float32; what lives on a GPU is copied.
+    Up to about 200 neighbours: LOBPCG with a multigrid cycle as its preconditioner, on the pixel grid or, for any other
+    sparse graph, on groups of vertices; some ten to twenty iterations at any size. Otherwise, or where that stalls:
+    subspace iteration with Chebyshev polynomials, which needs products alone. Up to 512 vertices: LAPACK. Null spaces
+    are found as connected components and kept apart. Vectors and small matrices are float64, the multigrid is float32.
+
+    What lives on a GPU is solved there, components, multigrid and start included; the host sees Ritz values and small
+    matrices alone. There, sparse graphs other than pixel grids, more neighbours than 200 and k above 14 go to the
+    filters, in float32 as far as that goes where weights are stored so. Weights that are not stored are made anew in
+    every product; the multigrid makes all of them once. Graphs of up to 512 vertices, and k above 30, are copied and
+    solved on the CPU. Random starts differ between CPU and GPU.
 
     References
     ----------
@@ -114,6 +121,12 @@ def smallest_eigenpairs(
     seed = _check.integer(OP, "seed", seed, 0)
     what = given(OP, affinity)
     k = _check.integer(OP, "k", k, 1, what.size)
+    if _array.on_gpu(what.like):
+        from . import _gpu
+
+        if (there := _gpu.pairs(what, k, generalized, tol, max_iter, seed)) is not None:
+            _warn(there.problem, there.values, there.norms, there.exact, there.result.n_iter)
+            return there.result
     operator = _operator(what, generalized)
     null, exact = _null_space(operator, k)
     problem = _Problem(operator, null, k - null.shape[1], tol)
@@ -221,9 +234,9 @@ class _Problem:
         width = -(-(self.wanted + GUARD) // 4) * 4
         if operator.size <= DENSE or operator.size < 4 * (width + self.null.shape[1]):
             return self._dense()
-        if isinstance(operator, GridOperator) and 2 * len(operator.stencil.dy) <= NEIGHBOURS:
-            multigrid = Multigrid(operator.stencil, operator.degree, operator.diagonal, operator.mass)
-            start = self._start(seed, width, multigrid.start(width + 1)[:, 1:])
+        if (multigrid := self._multigrid()) is not None:
+            null = self.null.shape[1]
+            start = self._start(seed, width, multigrid.start(width + null)[:, null:])
             found = lobpcg(operator, start, [self.null], multigrid, self.done, max_iter)
             if self.done(found.values, found.residual) or found.n_iter == max_iter:
                 return found
@@ -232,6 +245,16 @@ class _Problem:
         width = -(-(self.wanted + max(GUARD, self.wanted // 2)) // 4) * 4
         start = self._start(seed, width, np.empty((operator.size, 0)))
         return chebyshev(operator, start, [self.null], self.wanted, self.done, max_iter)
+
+    def _multigrid(self) -> Multigrid | None:
+        """The preconditioner, where it beats plain products."""
+        operator = self.operator
+        if isinstance(operator, GridOperator) and 2 * len(operator.stencil.dy) <= NEIGHBOURS:
+            return Multigrid(operator.stencil, operator.degree, operator.diagonal, operator.mass)
+        if isinstance(operator, SparseOperator) and operator.matrix.nnz <= NEIGHBOURS * operator.size:
+            cycle = Aggregation(operator.matrix, operator.mass)
+            return cycle if cycle.ready else None
+        return None
 
     def _start(self, seed: int, width: int, known: Array) -> Array:
         """A block [N, width]: parts that hang loosely together, then what is known, then random vectors."""
@@ -273,7 +296,7 @@ def _warn(problem: _Problem, values: Array, norms: Array, exact: bool, n_iter: i
     null = len(values) - problem.wanted
     limits = problem.limits(values[null:])
     hidden = problem.hidden(values[null:])
-    late = (norms[null:] > limits) & ~hidden
+    late = ~(norms[null:] <= limits) & ~hidden
     if late.any():
         worst = int(np.argmax(np.where(late, norms[null:] / limits, 0)))
         text = (
