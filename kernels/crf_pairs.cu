@@ -22,6 +22,7 @@
  * specialise  real = float32 float64; MMA = 0; DIM = 2 3 4 5 6 8; TILES = 2 4 8
  */
 #include "scalar.cuh"
+#include "tf32.cuh"
 
 constexpr int TILE = 64;
 constexpr int LINES = TILE + 2;               // of packed features: the points', then the middle and what it lacks
@@ -341,12 +342,6 @@ __device__ __forceinline__ void load_shift(const real* query, const real* key, r
 }
 
 #if defined(CV3_HOST) || __CUDA_ARCH__ >= 800
-
-// x = high + low up to 2^-21 of x: `high` is rounded to TF32, the unit cuts what `low` has beyond TF32.
-__device__ __forceinline__ void split(float x, unsigned& high, unsigned& low) {
-  high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
-  low = __float_as_uint(x - __uint_as_float(high));
-}
 
 // sum += k v over 16 keys for N tiles of 16 x 8: low parts first, and from zero, because the unit cuts each sum off
 // where an addition outside rounds it. The tiles take turns, as a product waits for the one whose sum it adds to.

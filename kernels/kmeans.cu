@@ -1,4 +1,4 @@
-/* kmeans.cu: Lloyd's iteration for any number of clusters and features, sums of square distances, k-means++.
+/* kmeans.cu: Lloyd's iteration for any number of clusters and features, sums of square distances, k-means++, k-means||.
  *
  * formula     label_i = argmin_k |c_k|^2 / 2 - <x_i, c_k>, of points and centres less the mean of all points; then
  *             c_k = sum w_i x_i / sum w_i over its points
@@ -6,16 +6,19 @@
  *             state[3]: 0 while iterations go on (other kernels then do nothing), iterations, whether a label changed
  * launch      an iteration: kmeans_assign (tiles of 128 points and 128 or 64 centres); the points sorted by cluster:
  *             kmeans_count, kmeans_scan, kmeans_starts, kmeans_scatter; kmeans_sums, kmeans_update, kmeans_test. The host
- *             reads `state` every few iterations. Where K (D + 1) is small kmeans_small.cu stands for the first six
+ *             reads `state` every few iterations. Where K (D + 1) is small kmeans_small.cu stands for the first six,
+ *             in float32 from sm_80 on kmeans_mma.cu for kmeans_assign
  * cost        kmeans_assign 2 N K D flops, reads x once for each 128 centres; sorting 20 N bytes, kmeans_sums x once more,
  *             kmeans_update 8 K pieces (D + 1) bytes. 8 launches. Predicted, not measured, for N = 10^6, D = 64, K = 256,
- *             float32 on an H100: 33 GFLOP at 45 TFLOP/s 0.73 ms, the rest 0.9 GB: 0.15 ms; 20 iterations 18 ms
+ *             float32 on an H100: 33 GFLOP at 45 TFLOP/s 0.73 ms (kmeans_mma.cu: 0.4 ms), the rest 0.9 GB 0.25 ms: 20
+ *             iterations 20 ms (13 ms)
  * order       ties to the lowest k. Points of a cluster by their numbers, in fixed parts; float64 sums by rows, then by
  *             parts; no atomics on floats: the same bits on every run
  * measured    not measured
  * hot         kmeans_assign
- * source      S. P. Lloyd, Least squares quantization in PCM, 1982; D. Arthur, S. Vassilvitskii, k-means++, 2007; sums over
- *             points sorted by label: S. Yang et al., Flash-KMeans, 2026 (idea)
+ * source      S. P. Lloyd, Least squares quantization in PCM, 1982; D. Arthur, S. Vassilvitskii, k-means++, 2007;
+ *             B. Bahmani et al., Scalable k-means++, 2012; sums over points sorted by label: S. Yang et al., Flash-KMeans,
+ *             2026 (idea)
  * arch        75 80 86 89 90 100 120
  * specialise  real = float32 float64
  */
@@ -487,4 +490,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) kmeans_draw(
   }
   __syncthreads();
   if (threadIdx.x == 0) drawn[blockIdx.x] = block[blockIdx.x] * BLOCK + (found < BLOCK ? found : fallback);
+}
+
+// k-means||: the points whose random numbers (splitmix64) are below `scale` times weight and distance, in any order.
+extern "C" __global__ void __launch_bounds__(THREADS) kmeans_sample(
+    const double* __restrict__ closest, const real* __restrict__ weight,  // [N], [N] or null
+    int32_t* __restrict__ chosen, int32_t* __restrict__ found,            // [N], [1]: how many
+    int64_t n, double scale, int64_t seed) {
+  const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+  if (i >= n) return;
+  uint64_t z = (uint64_t)seed + (uint64_t)(i + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  const double share = weight ? closest[i] * (double)weight[i] : closest[i];
+  if ((double)(z >> 11) * 0x1p-53 < scale * share) chosen[atomicAdd(found, 1)] = (int32_t)i;
 }

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from cv3gpu import ConvergenceWarning, _array
-from cv3gpu.cluster import _gpu, kmeans, mean_shift, mean_shift_filter, mean_shift_segmentation
+from cv3gpu.cluster import _cpu, _gpu, assign, kmeans, mean_shift, mean_shift_filter, mean_shift_segmentation
 
 from .tolerance import TABLE
+
+
+@pytest.fixture(autouse=True)
+def few_parts(monkeypatch):
+    """Sums in fewer parts than fill a GPU: most would be empty here, and each is a block of the runner."""
+    monkeypatch.setattr(_gpu, "_SUMS", 48)
 
 
 def blobs(points, dims, seed=0, dtype="float64"):
@@ -33,7 +39,7 @@ def close(path, got, wanted, dtype, terms=64):
 def check_kmeans(path, x, count, weight=None, init=None, **options):
     dtype = str(x.dtype)
     arrays = {"sample_weight": weight, "init": init}
-    given = {name: path.array(a) for name, a in arrays.items() if a is not None}
+    given = {name: a if isinstance(a, str) else path.array(a) for name, a in arrays.items() if a is not None}
     got = kmeans(path.array(x), count, **given, **options)
     wanted = on_cpu(kmeans, x, count, **{name: a for name, a in arrays.items() if a is not None}, **options)
     np.testing.assert_array_equal(path.numpy(got.labels), wanted.labels)
@@ -53,6 +59,33 @@ def test_kmeans_to_the_fixed_point(kernel_path, points, dims, count, weighted, d
     x = blobs(points, dims, count, dtype)
     weight = np.random.default_rng(1).integers(1, 4, points).astype(dtype) if weighted else None
     check_kmeans(kernel_path, x, count, weight, init=x[:count], tol=0.0)
+
+
+@pytest.mark.parametrize("capability", [75, 90])
+@pytest.mark.parametrize(("points", "dims", "count"), [(300, 3, 70), (129, 16, 64), (200, 33, 150), (5, 100, 3)])
+def test_labels_by_tiles_are_those_of_exact_distances(kernel_path, monkeypatch, points, dims, count, capability):
+    """By float32 products and by those of TF32 in parts; tiles that are full and that are not, of centres and features."""
+    if kernel_path.name == "host":
+        monkeypatch.setattr(_array, "compute_capability", lambda x: capability)
+    x = np.random.default_rng(points).standard_normal((points, dims)).astype("float32")
+    centres = np.random.default_rng(count).standard_normal((count, dims)).astype("float32") + np.float32(3)
+    square = ((x[:, None].astype(float) - centres) ** 2).sum(2)
+    got = kernel_path.numpy(assign(kernel_path.array(x), kernel_path.array(centres)).labels)
+    # a score may be off by some units of the greatest product's rounding
+    off = np.take_along_axis(square, got[:, None], 1)[:, 0] - square.min(1)
+    assert (off <= 2.0**-22 * (np.linalg.norm(x - x.mean(0), axis=1) + 1) * np.linalg.norm(centres, axis=1).max()).all()
+    assert (got == square.argmin(1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("capability", [75, 90])
+def test_equal_centres_give_the_lowest_label(kernel_path, monkeypatch, capability):
+    if kernel_path.name == "host":
+        monkeypatch.setattr(_array, "compute_capability", lambda x: capability)
+    x = np.random.default_rng(0).standard_normal((140, 12)).astype("float32")
+    centres = np.concatenate([x[:70], x[:70], x[:70]])  # in three tiles, in both halves of one
+    got = kernel_path.numpy(assign(kernel_path.array(x), kernel_path.array(centres)).labels)
+    assert got.max() < 70
+    np.testing.assert_array_equal(got, on_cpu(assign, x, centres).labels)
 
 
 @pytest.mark.parametrize(("points", "dims", "count"), [(1500, 2, 4), (140, 9, 12), (30, 2, 30)])
@@ -137,6 +170,46 @@ def test_kmeans_repeats_its_bits(kernel_path):
         np.testing.assert_array_equal(kernel_path.numpy(a), kernel_path.numpy(b))
 
 
+@pytest.mark.parametrize(("points", "dims", "count"), [(300, 3, 6), (150, 12, 5)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_oversampled_starts_are_the_cpus(kernel_path, points, dims, count, weighted):
+    x = blobs(points, dims, 2)
+    weight = np.random.default_rng(1).integers(0, 3, points).astype(float) if weighted else None
+    check_kmeans(kernel_path, x, count, weight, init="k-means||", max_iter=1000)
+
+
+def test_points_drawn_are_the_cpus(kernel_path):
+    x, weight = blobs(700, 2, 1), np.random.default_rng(0).random(700)
+    near, far = _gpu.Points(kernel_path.array(x), kernel_path.array(weight)), _cpu.Points(x, weight)
+    closest = np.random.default_rng(1).random(700)
+    assert near.total(kernel_path.array(closest)) == pytest.approx(far.total(closest), rel=1e-14)
+    for seed in (3, 2**63 - 2):
+        drawn = near.sampled(kernel_path.array(closest), 0.6, seed)
+        assert 60 < len(drawn) < 160
+        np.testing.assert_array_equal(drawn, far.sampled(closest, 0.6, seed))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dims", "weighted"), [(3, False), (11, True)])
+def test_batches_are_the_cpus(kernel_path, dims, weighted, dtype):
+    x = blobs(200, dims, 2, dtype)
+    weight = np.random.default_rng(1).integers(1, 3, 200).astype(dtype) if weighted else None
+    check_kmeans(kernel_path, x, 5, weight, batch_size=50, max_iter=6, tol=0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dims", "count"), [(4, 6), (20, 9)])
+def test_assigned_labels_are_the_cpus(kernel_path, dims, count, dtype):
+    x = np.stack([blobs(150, dims, s, dtype) for s in range(2)])
+    centres, weight = x[:, :count] + np.asarray(0.25, dtype), np.abs(x[..., 0])
+    got = assign(*map(kernel_path.array, (x, centres, weight)))
+    wanted = on_cpu(assign, x, centres, weight)
+    np.testing.assert_array_equal(kernel_path.numpy(got.labels), wanted.labels)
+    np.testing.assert_allclose(kernel_path.numpy(got.inertia), wanted.inertia, rtol=1e-12)
+    none = assign(kernel_path.array(x[:, :0]), kernel_path.array(centres))
+    assert tuple(none.labels.shape) == (2, 0) and kernel_path.numpy(none.inertia).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(("bad", "text"), [(np.nan, "x must be finite"), (np.inf, "x must be finite")])
 def test_kmeans_refuses_what_is_not_finite(kernel_path, bad, text):
     x = blobs(50, 3)
@@ -211,3 +284,10 @@ def test_filter_and_segmentation_of_images(kernel_path, dtype):
         )
         np.testing.assert_array_equal(kernel_path.numpy(got.labels), other.labels)
         close(kernel_path, got.colors, other.colors, dtype)
+    both = np.stack([image, image[::-1]])
+    got, other = (
+        mean_shift_segmentation(kernel_path.array(both), 3, 1, 4),
+        on_cpu(mean_shift_segmentation, both, 3, 1, 4),
+    )
+    np.testing.assert_array_equal(kernel_path.numpy(got.labels), other.labels)
+    close(kernel_path, mean_shift_filter(kernel_path.array(both), 3, 1), on_cpu(mean_shift_filter, both, 3, 1), dtype)

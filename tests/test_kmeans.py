@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.cluster import vq
 
 from cv3gpu import ConvergenceWarning
-from cv3gpu.cluster import _cpu, _lloyd, _tiles, kmeans
+from cv3gpu.cluster import _cpu, _lloyd, _sampled, _tiles, assign, kmeans
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "spectral"
 
@@ -173,6 +173,156 @@ def test_draws_follow_square_distances():
     np.testing.assert_allclose(share, np.array([0, 1, 9, 36]) / 46, atol=1e-3)
 
 
+# ---- samples of the points ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_points_are_drawn_by_their_distances(weighted):
+    x = blobs(40_000, 2, 4)
+    weight = np.random.default_rng(3).integers(0, 3, 40_000).astype(float) if weighted else None
+    data = _cpu.Points(x, weight)
+    closest = data.distances()
+    data.labelled(x[:3], closest)
+    share = closest * (1 if weight is None else weight)
+    scale = 2000 / data.total(closest)
+    drawn = data.sampled(closest, scale, 5)
+    p = np.minimum(1, scale * share)
+    assert len(drawn) == pytest.approx(p.sum(), abs=5 * np.sqrt(p.sum()))
+    assert (share[drawn] > 0).all() and (np.diff(drawn) > 0).all()
+    mean = (p * share).sum() / p.sum()
+    assert share[drawn].mean() == pytest.approx(mean, abs=5 * share[drawn].std() / np.sqrt(len(drawn)))
+    assert not np.array_equal(drawn, data.sampled(closest, scale, 6))
+    np.testing.assert_array_equal(drawn, data.sampled(closest, scale, 5))
+
+
+def test_compiled_random_numbers_are_what_python_says():
+    from cv3gpu._njit import compiled
+    from cv3gpu.cluster import _loops
+
+    closest, weight = np.random.default_rng(0).random((2, 300))
+    chosen = np.empty((2, 300), np.int64)
+    with np.errstate(over="ignore"):
+        counts = [run(closest, weight, 1.5, 2**62 + 9, out) for run, out in
+                  zip((compiled(*_loops.SAMPLE), _loops.SAMPLE[-1]), chosen, strict=True)]  # fmt: skip
+    assert counts[0] == counts[1] and 50 < counts[0] < 200
+    np.testing.assert_array_equal(chosen[0, : counts[0]], chosen[1, : counts[0]])
+    assert compiled(*_loops.SAMPLE).refused == {}
+
+
+def test_oversampled_starts_are_as_good_as_those_of_plus_plus():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((200, 2)) + 100 * k for k in rng.standard_normal((12, 2))])
+    inertia = {
+        init: np.median([float(kmeans(x, 12, init=init, seed=s, tol=1.0).inertia) for s in range(7)])
+        for init in ("k-means++", "k-means||", "random")
+    }
+    assert inertia["k-means||"] < 1.1 * inertia["k-means++"] < 0.7 * inertia["random"]
+    one, other = (kmeans(x, 12, init="k-means||", seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.centroids, other.centroids)
+
+
+def test_oversampling_of_hardly_any_points(cpu_path):
+    x = np.repeat([[1.0, 2.0], [5.0, 5.0]], 10, axis=0)
+    got = kmeans(cpu_path.array(x), 4, init="k-means||")
+    assert float(got.inertia) == 0
+    weight = np.zeros(400)
+    weight[[7, 90, 200]] = 1, 2, 3
+    x = blobs(400, 2, 5)
+    got = kmeans(cpu_path.array(x), 3, init="k-means||", sample_weight=cpu_path.array(weight), tol=0.0)
+    assert {tuple(c) for c in cpu_path.numpy(got.centroids)} == {tuple(c) for c in x[[7, 90, 200]]}
+    one = kmeans(cpu_path.array(x), 1, init="k-means||")
+    np.testing.assert_allclose(cpu_path.numpy(one.centroids)[0], x.mean(0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dims", "weighted"), [(3, False), (20, True)])
+def test_batches_are_those_of_sculley(cpu_path, dims, weighted, dtype):
+    """Each point of a batch in turn moves its centre, by a rate of one over the points that it has had."""
+    x = blobs(300, dims, 4, dtype=dtype)
+    weight = np.random.default_rng(2).integers(0, 3, 300).astype(dtype) if weighted else np.ones(300, dtype)
+    centres, mass, rng = x[:5].astype(float), np.zeros(5), np.random.default_rng(11)
+    for _ in range(6):
+        batch = rng.integers(300, size=40)
+        nearest = ((x[batch, None].astype(float) - centres) ** 2).sum(2).argmin(1)
+        for i, k in zip(batch, nearest, strict=True):
+            if weight[i] > 0:
+                mass[k] += weight[i]
+                centres[k] += weight[i] / mass[k] * (x[i] - centres[k])
+    given = cpu_path.array(weight) if weighted else None
+    got = kmeans(cpu_path.array(x), 5, init=cpu_path.array(x[:5]), batch_size=40, max_iter=6, tol=0.0, seed=11,
+                 sample_weight=given)  # fmt: skip
+    square = ((x[:, None].astype(float) - centres) ** 2).sum(2)
+    np.testing.assert_allclose(cpu_path.numpy(got.centroids), centres, atol=1e-11 if dtype == "float64" else 1e-5)
+    np.testing.assert_array_equal(cpu_path.numpy(got.labels), square.argmin(1))
+    assert float(got.inertia) == pytest.approx((weight * square.min(1)).sum(), rel=1e-6)
+    assert got.n_iter == 6
+
+
+def test_batches_stop_where_centres_hardly_move_on_average():
+    x = blobs(3000, 2, 6)
+    got = kmeans(x, 6, batch_size=256, tol=1e-3, seed=1)
+    assert 3 < got.n_iter < 300
+    with pytest.warns(ConvergenceWarning, match="3 iterations did not reach tol 0.001"):
+        kmeans(x, 6, batch_size=256, tol=1e-3, seed=1, max_iter=3)
+    whole = kmeans(x, 6, n_init=5)
+    assert float(whole.inertia) <= float(kmeans(x, 6, batch_size=256, n_init=5).inertia) <= 1.1 * float(whole.inertia)
+    one, other = (kmeans(x, 6, batch_size=100, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(one.centroids, other.centroids)
+
+
+def test_batches_begin_among_some_points_by_weight():
+    x = blobs(5000, 2)
+    data, weight = _sampled.start(_cpu.Points(x, None), None, 100, 8, np.random.default_rng(0))
+    assert data.x.shape == (300, 2) and weight is None
+    all_of_them, _ = _sampled.start(_cpu.Points(x[:200], None), None, 100, 8, np.random.default_rng(0))
+    assert len(all_of_them.x) == 200
+    heavy = np.zeros(5000)
+    heavy[:70] = 1
+    data, weight = _sampled.start(_cpu.Points(x, heavy), heavy, 10, 8, np.random.default_rng(0))
+    assert len(data.x) == 30 and (weight == 1).all()
+    got = kmeans(x, 8, init="k-means||", batch_size=64, seed=2)
+    assert float(got.inertia) < 1.5 * float(kmeans(x, 8).inertia)
+
+
+# ---- points and centroids -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("points", "dims", "count"), [(200, 3, 7), (150, 30, 5), (1, 1, 1)])
+def test_assigned_labels_are_those_of_scipy(cpu_path, points, dims, count, dtype):
+    x = blobs(points, dims, dtype=dtype)
+    centres = x[:count] + np.asarray(0.5, dtype)
+    labels, off = vq.vq(x.astype(float), centres.astype(float))
+    got = assign(cpu_path.array(x), cpu_path.array(centres))
+    np.testing.assert_array_equal(cpu_path.numpy(got.labels), labels)
+    assert float(got.inertia) == pytest.approx((off**2).sum(), rel=1e-12)
+    weight = np.random.default_rng(0).random(points).astype(dtype)
+    heavy = assign(cpu_path.array(x), cpu_path.array(centres), cpu_path.array(weight))
+    assert float(heavy.inertia) == pytest.approx((weight * off**2).sum(), rel=1e-12)
+    assert str(got.labels.dtype).endswith("int64") and str(got.inertia.dtype).endswith("float64")
+
+
+def test_assigning_of_a_batch_and_of_a_result(cpu_path):
+    x = np.stack([blobs(90, 3, seed=s) for s in range(2)])
+    found = kmeans(cpu_path.array(x), 4)
+    again = assign(cpu_path.array(x), found.centroids)
+    np.testing.assert_array_equal(cpu_path.numpy(again.labels), cpu_path.numpy(found.labels))
+    np.testing.assert_allclose(cpu_path.numpy(again.inertia), cpu_path.numpy(found.inertia), rtol=1e-12)
+    one = assign(cpu_path.array(x), cpu_path.array(x[1, :4]))
+    np.testing.assert_array_equal(
+        cpu_path.numpy(one.labels)[0], cpu_path.numpy(assign(cpu_path.array(x[0]), cpu_path.array(x[1, :4])).labels)
+    )
+    tied = assign(cpu_path.array(np.array([[0.0]])), cpu_path.array(np.array([[3.0], [1.0], [-1.0]])))
+    assert cpu_path.numpy(tied.labels).tolist() == [1]
+
+
+def test_no_points_have_no_labels():
+    got = assign(np.zeros((2, 0, 3)), np.zeros((4, 3)))
+    assert got.labels.shape == (2, 0) and got.inertia.tolist() == [0, 0]
+    got = assign(np.zeros((0, 5, 3)), np.zeros((0, 4, 3)))
+    assert got.labels.shape == (0, 5) and got.inertia.shape == (0,)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 9])
 def test_a_batch_is_a_loop(cpu_path, batch, weighted):
@@ -315,8 +465,41 @@ NAN[3, 1], FAR[0, 0] = np.nan, 1e30
             (X, 2),
             {"sample_weight": np.zeros(6)},
         ),
+        (ValueError, "batch_size must be from 1", (X, 2), {"batch_size": 0}),
+        (TypeError, "batch_size must be an integer", (X, 2), {"batch_size": 2.0}),
+        (TypeError, "batch_size must be an integer", (X, 2), {"batch_size": True}),
     ],
 )
 def test_refusals(error, text, args, options):
     with pytest.raises(error, match=f"^kmeans: {text}"):
         kmeans(*args, **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "args"),
+    [
+        (TypeError, "x must be a NumPy, CuPy or torch array", ([[1.0]], X)),
+        (TypeError, "centroids must be a NumPy, CuPy or torch array", (X, [[1.0, 1.0]])),
+        (TypeError, "sample_weight must be a NumPy, CuPy or torch array", (X, X, [1.0] * 6)),
+        (TypeError, "x must have dtype float32 or float64, got int64", (X.astype(int), X)),
+        (TypeError, r"centroids must have the dtype of x \(float64\), got float32", (X, X.astype("float32"))),
+        (ValueError, r"x must have shape \[..., N, D\]", (X[0], X)),
+        (ValueError, r"x must have shape \[..., N, D\] with D at least 1", (X[:, :0], X[:, :0])),
+        (ValueError, r"centroids must have shape \[K, 2\], got \(6, 1\)", (X, X[:, :1])),
+        (ValueError, r"centroids must have shape \[K, 2\], got \(1, 6, 2\)", (X, X[None])),
+        (
+            ValueError,
+            r"centroids must have shape \[3, K, 2\], got \(2, 6, 2\)",
+            (np.zeros((3, 6, 2)), np.zeros((2, 6, 2))),
+        ),
+        (ValueError, r"centroids must hold at least one, got \(0, 2\)", (X, X[:0])),
+        (ValueError, "centroids must be finite", (X, NAN)),
+        (ValueError, "x must be finite, with mean squares", (NAN, X)),
+        (ValueError, r"sample_weight must have shape \[6\], got \(5,\)", (X, X, np.ones(5))),
+        (TypeError, "sample_weight must have the dtype of x", (X, X, np.ones(6, "float32"))),
+        (ValueError, "sample_weight must be finite and not negative", (X, X, -np.ones(6))),
+    ],
+)
+def test_refusals_of_assign(error, text, args):
+    with pytest.raises(error, match=f"^assign: {text}"):
+        assign(*args)

@@ -287,6 +287,29 @@ def test_segments_are_connected_and_large_enough(height, width, min_size, seed):
     assert first == sorted(first)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_of_images_is_a_loop(cpu_path, channels):
+    images = np.stack([picture(channels=channels, seed=s) * (1 + s) for s in range(3)])
+    filtered = cpu_path.numpy(mean_shift_filter(cpu_path.array(images), 4, 2))
+    found = mean_shift_segmentation(cpu_path.array(images), 4, 2, 3)
+    alone = [mean_shift_segmentation(one, 4, 2, 3) for one in images]
+    assert filtered.shape == images.shape and tuple(found.labels.shape) == (3, 9, 12)
+    assert isinstance(found.colors, tuple) and found.n_iter == max(one.n_iter for one in alone)
+    for b, one in enumerate(alone):
+        np.testing.assert_array_equal(filtered[b], mean_shift_filter(images[b], 4, 2))
+        np.testing.assert_array_equal(cpu_path.numpy(found.labels)[b], one.labels)
+        np.testing.assert_array_equal(cpu_path.numpy(found.colors[b]), one.colors)
+    none = mean_shift_segmentation(cpu_path.array(images[:0]), 4, 2)
+    assert tuple(none.labels.shape) == (0, 9, 12) and none.colors == () and none.n_iter == 0
+
+
+def test_too_few_steps_of_a_pixel_are_said():
+    for function in (mean_shift_filter, mean_shift_segmentation):
+        with pytest.warns(ConvergenceWarning, match=f"{function.__name__}: 1 steps were too few for") as said:
+            function(picture(), 4, 2, max_iter=1)
+        assert said[0].filename == __file__
+
+
 def test_images_without_pixels():
     assert mean_shift_filter(np.zeros((0, 4, 3)), 3, 3).shape == (0, 4, 3)
     got = mean_shift_segmentation(np.zeros((5, 0)), 3, 3)
@@ -301,7 +324,8 @@ IMAGE = np.zeros((4, 5, 3))
     [
         (TypeError, "image must be a NumPy", ([[0.0]], 3, 3), {}),
         (TypeError, "image must have dtype float32 or float64, got uint8", (IMAGE.astype("uint8"), 3, 3), {}),
-        (ValueError, r"image must have shape \[H, W\] or \[H, W, C\], got \(4,\)", (IMAGE[:, 0, 0], 3, 3), {}),
+        (ValueError, r"image must have shape \[H, W\], \[H, W, C\] or .* got \(4,\)", (IMAGE[:, 0, 0], 3, 3), {}),
+        (ValueError, r"image must have 1 to 30 channels \(axis 3\), got 31", (np.zeros((2, 2, 2, 31)), 3, 3), {}),
         (ValueError, r"image must have 1 to 30 channels \(axis 2\), got 31", (np.zeros((2, 2, 31)), 3, 3), {}),
         (ValueError, r"image must have 1 to 30 channels \(axis 2\), got 0", (IMAGE[..., :0], 3, 3), {}),
         (ValueError, "spatial must be finite and positive, got 0", (IMAGE, 0, 3), {}),

@@ -80,6 +80,15 @@ class Points:
         sums = self._sums.reshape(self._chunks, count, -1).sum(0)
         return changed, sums[:, :dims], self._mass.reshape(-1, count).sum(0)
 
+    def sums(self, centres: Array) -> tuple[Array, Array]:
+        """Sums of the clusters and their mass."""
+        return self.assign(centres)[1:]
+
+    def labelled(self, centres: Array, far: Array = _NONE) -> tuple[Array, float]:
+        """Labels and inertia; square distances to ``far``."""
+        self.assign(centres)
+        return self.labels, self.inertia(centres, far)
+
     def inertia(self, centres: Array, far: Array = _NONE) -> float:
         """The weighted sum of the square distances to the centres of the labels; they themselves go to ``far``."""
         part, run = np.empty(self._chunks), compiled(*_loops.INERTIA)
@@ -109,12 +118,36 @@ class Points:
             means = _lloyd.means(centres, sums, mass, functools.partial(self._farthest, centres))
             settled = bool(((means - centres) ** 2).sum() <= tol)
             centres = means
-        self.assign(centres)
-        return self.labels, centres, self.inertia(centres), n_iter, settled
+        labels, inertia = self.labelled(centres)
+        return labels, centres, inertia, n_iter, settled
 
     def rows(self, index: Any) -> Array:
         """Some points in float64."""
         return self.x[index].astype(np.float64)
+
+    # ---- samples --------------------------------------------------------------------------------------------
+
+    def part(self, index: Array) -> Points:
+        """Some of the points."""
+        return Points(self.x[index], self.weight[index] if self.weight.size else None)
+
+    @staticmethod
+    def centres(centres: Array) -> Array:
+        """Centres as `lloyd` gives them."""
+        return centres
+
+    def distances(self) -> Array:
+        """Space for a distance of each point."""
+        return np.empty(len(self.x))
+
+    def total(self, closest: Array) -> float:
+        """The weighted sum of distances."""
+        return float((closest * self.weight if self.weight.size else closest).sum())
+
+    def sampled(self, closest: Array, scale: float, seed: int) -> Array:
+        """The points that are drawn, see `_sampled.oversampled`."""
+        chosen = np.empty(len(self.x), np.int64)
+        return chosen[: compiled(*_loops.SAMPLE)(closest, self.weight, scale, seed, chosen)].copy()
 
     # ---- k-means++ ------------------------------------------------------------------------------------------
 

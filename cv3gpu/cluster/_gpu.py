@@ -19,7 +19,8 @@ Array = np.ndarray[Any, Any]
 # ---- k-means --------------------------------------------------------------------------------------------------
 
 _THREADS = 256  # of a block in kmeans.cu
-_ROWS = 128  # points of a tile of kmeans_assign
+_ROWS = 128  # points of a tile of kmeans_assign and kmeans_assign_mma
+_TENSOR = 80  # compute capability from which tensor cores take float32 in TF32 parts
 _RUN = 1024  # points that a warp counts
 _TRIED = 16  # centres that kmeans_potentials compares with
 _SUMS = 2048  # blocks of kmeans_sums, about
@@ -31,10 +32,15 @@ _FIXED, _NEAR, _EMPTY = 1, 2, 3  # state[0]: why iterations end
 class Points:
     """The points [N, D] of a problem."""
 
-    def __init__(self, x: Any, weight: Any) -> None:
+    def __init__(self, x: Any, weight: Any, mean: Array | None = None) -> None:
         self.x, self.weight = x, weight
         self._n, self._dims = (int(n) for n in x.shape)
         self._constants: dict[str, Any] = {"real": _array.dtype_name(x)}
+        self.labels = _array.zeros(x, (self._n,), "int32")
+        self._closest: Any = None
+        if mean is not None:  # of points that have been looked at
+            self.mean = mean
+            return
         part = self._doubles(blocks(self._n, _lloyd.BLOCK), 2, self._dims)
         self._run("kmeans_moments", len(part), x, part, self._n, self._dims)
         offset, square = _array.to_host(part).sum(0) / self._n
@@ -42,8 +48,6 @@ class Points:
         self.spread = float(square.max())
         with np.errstate(invalid="ignore"):
             self.variance = float(np.maximum(square - offset * offset, 0).mean())
-        self.labels = _array.empty(x, (self._n,), "int32")
-        self._closest: Any = None
         self.mean = _array.to_host(x[0]).astype(np.float64) + offset
 
     def _doubles(self, *shape: int) -> Any:
@@ -87,6 +91,12 @@ class Points:
         inertia = self._inertia(found, None)
         return self.labels, _array.astype(found, _array.dtype_name(self.x)), inertia, n_iter, status > 0
 
+    def labelled(self, centres: Array, far: Any = None) -> tuple[Any, float]:
+        """Labels and inertia; square distances to ``far``, 0 of points without weight."""
+        step = _Step(self, centres)
+        step.assign()
+        return self.labels, self._inertia(step.centres, far)
+
     def _inertia(self, centres: Any, far: Any) -> float:
         part = self._doubles(blocks(self._n, _THREADS))
         given = (self.x, self.weight, centres, self.labels)
@@ -102,6 +112,38 @@ class Points:
         index = _array.from_host(first, self.x)
         weight = np.ones(count) if self.weight is None else _array.to_host(self.weight[index]).astype(np.float64)
         return self.rows(first), _array.to_host(self.labels[index]), weight, distance[first]
+
+    # ---- samples ----------------------------------------------------------------------------------------------
+
+    def part(self, index: Array) -> Points:
+        """Some of the points."""
+        where = _array.from_host(np.asarray(index, np.int64), self.x)
+        return Points(self.x[where], None if self.weight is None else self.weight[where], self.mean)
+
+    def sums(self, centres: Array) -> tuple[Array, Array]:
+        """Sums of the clusters and their mass, on the host."""
+        step = _Step(self, centres)
+        step.run(0.0)
+        sums = _array.to_host(step.sums)
+        return sums[:, :-1], sums[:, -1]
+
+    def centres(self, centres: Array) -> Any:
+        """Centres as `lloyd` gives them."""
+        return self._real(centres)
+
+    def distances(self) -> Any:
+        """Space for a distance of each point."""
+        return self._doubles(self._n)
+
+    def total(self, closest: Any) -> float:
+        """The weighted sum of distances."""
+        return float(_array.to_host((closest if self.weight is None else closest * self.weight).sum()))
+
+    def sampled(self, closest: Any, scale: float, seed: int) -> Array:
+        """The points that are drawn, see `_sampled.oversampled`."""
+        chosen, count = _array.empty(self.x, (self._n,), "int32"), _array.zeros(self.x, (1,), "int32")
+        self._run("kmeans_sample", blocks(self._n, _THREADS), closest, self.weight, chosen, count, self._n, scale, seed)
+        return np.sort(_array.to_host(chosen[: int(_array.to_host(count)[0])]))
 
     # ---- k-means++ --------------------------------------------------------------------------------------------
 
@@ -138,6 +180,8 @@ class _Step:
         self._data, self._count = data, len(centres)
         n, dims, count = data._n, data._dims, len(centres)
         self._small = dims <= _SMALL_DIMS and count * (dims + 1) <= _SMALL_ROWS
+        tensor = data._constants["real"] == "float32" and _array.compute_capability(data.x) >= _TENSOR
+        self._assign = ("kmeans_mma.cu", "kmeans_assign_mma") if tensor else ("kmeans.cu", "kmeans_assign")
 
         def whole(*shape: int) -> Any:
             return _array.empty(data.x, shape, "int32")
@@ -170,8 +214,9 @@ class _Step:
                 data._n, count, shared_mem=shared,
             )  # fmt: skip
         else:
-            data._run("kmeans_assign", blocks(data._n, _ROWS), data.x, self._real_mean, self._near, self._half,
-                      data.labels, self.state, data._n, data._dims, count)  # fmt: skip
+            run = kernel(*self._assign, **data._constants)
+            run((blocks(data._n, _ROWS),), _THREADS, data.x, self._real_mean, self._near, self._half, data.labels,
+                self.state, data._n, data._dims, count)  # fmt: skip
 
     def run(self, tol: float) -> None:
         """Launches one iteration."""

@@ -149,11 +149,33 @@ def _draw(x: Array, weight: Array, closest: Array, centre: Array, first: int, la
     return found
 
 
+@inlined
+def _uniform(seed: int, i: int) -> float:
+    """A random number in [0, 1) of a point (splitmix64), the same as on a GPU."""
+    z = np.uint64(seed) + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.float64(z >> np.uint64(11)) * 2.0**-53
+
+
+def _sample(closest: Array, weight: Array, scale: float, seed: int, chosen: Array) -> int:
+    """The points whose random numbers are below ``scale`` times weight and distance, to ``chosen``; how many."""
+    count = 0
+    for i in range(closest.shape[0]):
+        share = closest[i] * np.float64(weight[i]) if weight.shape[0] > 0 else closest[i]
+        if _uniform(seed, i) < scale * share:
+            chosen[count] = i
+            count += 1
+    return count
+
+
 PACK = (_pack,)
 ASSIGN = (nearest, nearest_expanded, add_rows, _assign)
 INERTIA = (_apart, _inertia)
 POTENTIALS = (square_distances, _potentials)
 DRAW = (_apart, _draw)
+SAMPLE = (_uniform, _sample)
 
 
 # ---- mean shift -----------------------------------------------------------------------------------------------

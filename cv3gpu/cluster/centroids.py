@@ -1,4 +1,4 @@
-"""k-means: Lloyd's iteration from k-means++."""
+"""k-means: Lloyd's iteration, or mini-batches, from k-means++ or k-means||."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .. import _array, _check
 from .._array import array_op
 from .._threads import cores, each
 from ..errors import ConvergenceWarning
-from . import _cpu, _gpu, _lloyd
+from . import _cpu, _gpu, _lloyd, _sampled
 
-__all__ = ["KMeans", "kmeans"]
+__all__ = ["Assigned", "KMeans", "assign", "kmeans"]
 
 OP = "kmeans"
 DTYPES = ("float32", "float64")
-INITS = ("k-means++", "random")
+INITS = ("k-means++", "k-means||", "random")
 FARTHEST = {"float32": 1e36, "float64": 1e300}  # mean square difference to the first point
 
 
@@ -31,6 +31,13 @@ class KMeans(NamedTuple):
     n_iter: int
 
 
+class Assigned(NamedTuple):
+    """Points and their nearest centroids, see :func:`assign`."""
+
+    labels: Any  # [..., N], int64
+    inertia: Any  # [...], float64
+
+
 class _Options(NamedTuple):
     clusters: int
     init: str  # "" with given centres
@@ -38,6 +45,7 @@ class _Options(NamedTuple):
     max_iter: int
     tol: float
     seed: int
+    batch_size: int  # 0: all points in each iteration
 
 
 class _Run(NamedTuple):
@@ -60,10 +68,12 @@ def kmeans(
     tol: float = 1e-4,
     seed: int = 0,
     sample_weight: Any = None,
+    batch_size: int | None = None,
 ) -> KMeans:
     """Divide points into clusters around means: a local minimum of ``sum_i w_i |x_i - centroids[labels_i]|^2``.
 
-    Lloyd's iteration: each point goes to its nearest centroid, each centroid to the mean of its points.
+    Lloyd's iteration: each point goes to its nearest centroid, each centroid to the mean of its points. With
+    ``batch_size`` an iteration looks at that many points alone.
 
     Parameters
     ----------
@@ -71,21 +81,25 @@ def kmeans(
         Points; leading dimensions are a batch of problems.
     n_clusters : int
         From 1 to N.
-    init : "k-means++", "random", or array, [n_clusters, D] or [..., n_clusters, D], of the dtype of ``x``
+    init : "k-means++", "k-means||", "random", or array, [n_clusters, D] or [..., n_clusters, D], of the dtype of ``x``
         How centroids begin. ``"k-means++"``: one after another, each the best of ``2 + log(n_clusters)`` points that
-        are drawn by their square distance to the nearest centroid so far; ``"random"``: at points, drawn by their
-        weights.
+        are drawn by their square distance to the nearest centroid so far; ``"k-means||"``: five rounds draw about
+        ``2 n_clusters`` points each in that way, and k-means of those gives the centroids (fewer passes over the points
+        where clusters are many); ``"random"``: at points, drawn by their weights.
     n_init : int
         How often to begin anew; the result of least inertia counts. 1 where ``init`` is an array.
     max_iter : int
-        Iterations at most.
+        Iterations, or batches, at most.
     tol : float
         Ends when the squares of the centroids' shifts add up to at most ``tol`` times the mean variance of the features
-        of ``x``. 0: when no label changes any more, or no centroid.
+        of ``x``. 0: when no label changes any more, or no centroid. With ``batch_size`` the sum is averaged over recent
+        batches, those of half of the points or so; 0: after ``max_iter`` batches.
     seed : int
         Of the random numbers. Each problem of a batch has the same.
     sample_weight : array, [..., N], of the dtype of ``x``, or None
         Weights w of points, not negative; None: all 1.
+    batch_size : int or None
+        Points of a batch, drawn with equal chances; None: all points in each iteration.
 
     Returns
     -------
@@ -94,7 +108,7 @@ def kmeans(
     centroids : array, [..., n_clusters, D], of the dtype of ``x``
     inertia : array, [...], float64
     n_iter : int
-        Iterations done; of a batch, the most.
+        Iterations (with ``batch_size``: batches) done; of several problems, the most.
 
     Raises
     ------
@@ -112,18 +126,23 @@ def kmeans(
     Notes
     -----
     A cluster that loses all of its points gets the one that is farthest from its centroid, as in scikit-learn; where
-    all points coincide with centroids it stays where it was, and empty.
+    all points coincide with centroids it stays where it was, and empty. With ``batch_size`` it stays in any case.
+
+    With ``batch_size`` a centroid is the mean of all points that batches have given to it, and begins among three
+    batches of points, drawn by weight. A pass over the points at the end gives labels and inertia.
 
     Square distances are sums of square differences in the dtype of ``x``; from 16 features on (on a GPU: from 9, or
-    with many clusters) labels go by ``|c|^2 - 2 <x, c>``, of points less the first one (on a GPU: less their mean).
-    Sums over points are float64 in a fixed order: the same bits on every run, for any number of threads and within a
-    batch. CPU and GPU draw the same random numbers, and differ by rounding. Nothing of the size N x n_clusters is
-    stored. The CPU keeps a second copy of ``x``. A GPU solves the problems of a batch one after another. No gradient.
+    with many clusters) labels go by ``|c|^2 - 2 <x, c>``, of points less the first one (on a GPU: less their mean; in
+    float32 on tensor cores, of TF32 parts that together are as exact as float32). Sums over points are float64 in a
+    fixed order: the same bits on every run, for any number of threads and within a batch. CPU and GPU draw the same
+    random numbers, and differ by rounding. Nothing of the size N x n_clusters is stored. The CPU keeps a second copy of
+    ``x``. A GPU solves several problems one after another. No gradient.
 
     References
     ----------
     S. P. Lloyd, Least squares quantization in PCM, 1982. D. Arthur, S. Vassilvitskii, k-means++: the advantages of
-    careful seeding, 2007 (section 5: the greedy variant).
+    careful seeding, 2007 (section 5: the greedy variant). B. Bahmani, B. Moseley, A. Vattani, R. Kumar, S.
+    Vassilvitskii, Scalable k-means++, 2012, algorithm 2. D. Sculley, Web-scale k-means clustering, 2010, algorithm 1.
 
     Examples
     --------
@@ -144,6 +163,7 @@ def kmeans(
         _check.integer(OP, "max_iter", max_iter, 1),
         _check.real(OP, "tol", tol),
         _check.integer(OP, "seed", seed, 0, 2**63 - 1),
+        0 if batch_size is None else _check.integer(OP, "batch_size", batch_size, 1),
     )
     if options.tol < 0:
         _check.fail(OP, "tol", "be at least 0", tol)
@@ -197,46 +217,134 @@ def _sizes(x: Any, options: _Options, init: Any, weight: Any) -> tuple[tuple[int
         _check.fail(OP, "n_clusters", f"be at most the number of points ({points})", options.clusters)
     if points >= 2**31 - 2**10:
         _check.fail(OP, "x", "have fewer than 2^31 - 1024 points", points)
-    if weight is not None:
-        _check.same_dtype(OP, "sample_weight", weight, "x", x)
-        _check.shape(OP, "sample_weight", weight, (*lead, points))
+    _weights(OP, weight, x, (*lead, points))
     if init is None:
         return tuple(lead), None
-    _check.same_dtype(OP, "init", init, "x", x)
-    one = (options.clusters, dims)
-    if tuple(init.shape) not in (one, (*lead, *one)):
-        _check.shape(OP, "init", init, one if not lead else (*lead, *one))
-    start = _array.to_host(init).astype(np.float64).reshape((-1, *one))
+    return tuple(lead), _given(OP, "init", init, x, (options.clusters, dims), lead)
+
+
+def _weights(op: str, weight: Any, x: Any, shape: tuple[int, ...]) -> None:
+    if weight is not None:
+        _check.same_dtype(op, "sample_weight", weight, "x", x)
+        _check.shape(op, "sample_weight", weight, shape)
+
+
+def _given(op: str, name: str, centres: Any, x: Any, one: tuple[int | str, int], lead: list[int]) -> Any:
+    """Centres [1 or batch, K, D] in float64 on the host, checked."""
+    _check.same_dtype(op, name, centres, "x", x)
+    _check.shape(op, name, centres, one if centres.ndim == 2 or not lead else (*lead, *one))
+    start = _array.to_host(centres).astype(np.float64)
+    start = start.reshape((math.prod(start.shape[:-2]), *start.shape[-2:]))
     if not np.isfinite(start).all():
-        _check.fail(OP, "init", "be finite", "NaN or infinity")
-    return tuple(lead), start
+        _check.fail(op, name, "be finite", "NaN or infinity")
+    return start
+
+
+def _data(op: str, x: Any, weight: Any, on_gpu: bool, massless: bool = False) -> tuple[Any, Any]:
+    """The points of a problem, checked, and their weights on the host in float64."""
+    data: Any = _gpu.Points(x, weight) if on_gpu else _cpu.Points(x, weight)
+    most = FARTHEST[_array.dtype_name(x)]
+    if not (data.finite and data.spread < most):
+        _check.fail(op, "x", f"be finite, with mean squares of differences below {most:g}", "other values")
+    host = None if weight is None else _array.to_host(weight).astype(np.float64)
+    if host is not None and not (np.isfinite(host).all() and host.min() >= 0 and (massless or host.sum() > 0)):
+        wanted = "be finite and not negative" if massless else "be finite, not negative and not all 0"
+        _check.fail(op, "sample_weight", wanted, "other values")
+    return data, host
 
 
 def _best(x: Any, weight: Any, start: Any, options: _Options, on_gpu: bool) -> _Run:
     """The best of `n_init` runs on one problem."""
-    data: Any = _gpu.Points(x, weight) if on_gpu else _cpu.Points(x, weight)
-    most = FARTHEST[_array.dtype_name(x)]
-    if not (data.finite and data.spread < most):
-        _check.fail(OP, "x", f"be finite, with mean squares of differences below {most:g}", "other values")
-    host = None if weight is None else _array.to_host(weight).astype(np.float64)
-    if host is not None and not (np.isfinite(host).all() and host.min() >= 0 and host.sum() > 0):
-        _check.fail(OP, "sample_weight", "be finite, not negative and not all 0", "other values")
+    data, host = _data(OP, x, weight, on_gpu)
     rng = np.random.default_rng(options.seed)
     best: _Run | None = None
     for _ in range(options.n_init):
         if start is not None:
             centres = start
-        elif options.init == "random":
-            centres = data.rows(_lloyd.drawn(len(x), host, options.clusters, rng))
         else:
-            trials = 2 + int(math.log(options.clusters))
-            centres = data.seeds(host, rng.random((options.clusters, trials)))
-        run = _Run(*data.lloyd(centres, options.max_iter, options.tol * data.variance))
+            centres = _begin(data, host, options, rng)
+        tol = options.tol * data.variance
+        if options.batch_size:
+            run = _Run(*_sampled.minibatch(data, centres, options.batch_size, options.max_iter, tol, rng))
+        else:
+            run = _Run(*data.lloyd(centres, options.max_iter, tol))
         if best is None or run.inertia < best.inertia:
             best = run._replace(labels=_array.copy(run.labels))
     assert best is not None
     return best
 
 
+def _begin(data: Any, weight: np.ndarray[Any, Any] | None, options: _Options, rng: np.random.Generator) -> Any:
+    """Centres to begin with."""
+    if options.batch_size:
+        data, weight = _sampled.start(data, weight, options.batch_size, options.clusters, rng)
+    if options.init == "random":
+        return data.rows(_lloyd.drawn(len(data.x), weight, options.clusters, rng))
+    way = _sampled.plus_plus if options.init == "k-means++" else _sampled.oversampled
+    return way(data, weight, options.clusters, rng)
+
+
 _solved.__name__ = OP  # as errors name it
 _clustered = array_op("x", "init", "sample_weight")(_solved)
+
+
+@array_op("x", "centroids", "sample_weight")
+def assign(x: Any, centroids: Any, sample_weight: Any = None) -> Assigned:
+    """Give points to the nearest of centroids that are there already, such as those of :func:`kmeans` of other points.
+
+    Parameters
+    ----------
+    x : array, [..., N, D], float32/float64
+    centroids : array, [K, D] or [..., K, D], of the dtype of ``x``
+        At least one.
+    sample_weight : array, [..., N], of the dtype of ``x``, or None
+        Weights w of points, not negative; None: all 1.
+
+    Returns
+    -------
+    labels : array, [..., N], int64
+        The nearest centroid of each point, the lowest one of several.
+    inertia : array, [...], float64
+        ``sum_i w_i |x_i - centroids[labels_i]|^2``
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another library, device or dtype.
+    ValueError
+        If shapes do not fit, values are not finite (or so far apart that squares overflow), or weights are negative.
+
+    Notes
+    -----
+    A step of Lloyd's iteration without its means; distances, ties, order and cost are those of :func:`kmeans`. No
+    points have no labels. No gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu.cluster import assign
+    >>> labels, inertia = assign(np.array([[0.0], [1.0], [7.0]]), np.array([[0.5], [8.0]]))
+    >>> labels.tolist(), float(inertia)
+    ([0, 0, 1], 1.5)
+    """
+    op = "assign"
+    _check.dtype(op, "x", x, DTYPES)
+    if x.ndim < 2 or x.shape[-1] < 1:
+        _check.fail(op, "x", "have shape [..., N, D] with D at least 1", tuple(x.shape))
+    *lead, points, dims = (int(n) for n in x.shape)
+    start = _given(op, "centroids", centroids, x, ("K", dims), lead)
+    if 0 in start.shape[1:]:
+        _check.fail(op, "centroids", "hold at least one", tuple(centroids.shape))
+    _weights(op, sample_weight, x, (*lead, points))
+    on_gpu, batch = _array.on_gpu(x), math.prod(lead)
+    plain = _array.contiguous if on_gpu else _array.as_numpy
+    rows = plain(x).reshape((batch, points, dims))
+    weights = None if sample_weight is None else plain(sample_weight).reshape((batch, points))
+    labels, inertia = _array.empty(rows, (batch, points), "int64"), np.zeros(batch)
+    for b in range(batch if points else 0):
+        data, _ = _data(op, rows[b], None if weights is None else weights[b], on_gpu, massless=True)
+        labels[b], inertia[b] = data.labelled(start[b % len(start)])
+    out, total = labels.reshape((*lead, points)), inertia.reshape(lead)
+    if on_gpu:
+        return Assigned(out, _array.from_host(total, x))
+    return Assigned(_array.from_numpy(out, x), _array.from_numpy(total, x))

@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 class MeanShiftSegmentation(NamedTuple):
     """Regions, see :func:`mean_shift_segmentation`."""
 
-    labels: Any  # [H, W], int64
-    colors: Any  # [K, C]
+    labels: Any  # [H, W] or [B, H, W], int64
+    colors: Any  # [K, C], or B of these
     n_iter: int
 
 
@@ -35,8 +35,8 @@ def mean_shift_filter(
 
     Parameters
     ----------
-    image : array, [H, W] or [H, W, C], float32/float64
-        Colours, C up to 30; Euclidean distances should mean something, such as those of Lab.
+    image : array, [H, W], [H, W, C] or [B, H, W, C], float32/float64
+        Colours, C up to 30; Euclidean distances should mean something, such as those of Lab. B images are a batch.
     spatial, range : float
         Bandwidths of place, in pixels, and of colour, in the unit of ``image``.
     kernel, max_iter, tol
@@ -72,9 +72,12 @@ def mean_shift_filter(
     >>> mean_shift_filter(np.array([[0.0, 1.0, 0.0, 9.0, 8.0, 9.0]]), spatial=4, range=3).round(1).tolist()
     [[0.3, 0.3, 0.3, 8.7, 8.7, 8.7]]
     """
-    ends, _ = _climbed("mean_shift_filter", image, spatial, range, kernel, max_iter, tol)
-    channels = ends.shape[1] - 2
-    filtered = _array.astype(ends[:, :channels] * range, _array.dtype_name(image)).reshape(tuple(image.shape))
+    images, how = _checked("mean_shift_filter", image, spatial, range, kernel, max_iter, tol)
+    out = _array.empty(images, images.shape)
+    for one, to in zip(images, out, strict=True):
+        ends, _ = _climbed("mean_shift_filter", one, how)
+        to[...] = (ends[:, :-2] * range).reshape(tuple(to.shape))
+    filtered = out.reshape(tuple(image.shape))
     return filtered if _array.on_gpu(image) else _array.from_numpy(filtered, image)
 
 
@@ -97,10 +100,11 @@ def mean_shift_segmentation(
 
     Returns
     -------
-    labels : array, [H, W], int64
+    labels : array, [H, W] or [B, H, W], int64
         Regions, connected, by the order of their first pixels.
     colors : array, [K, C], of the dtype of ``image``
-        The mean colour of each region in the filtered image; [K] where ``image`` is [H, W].
+        The mean colour of each region in the filtered image; [K] where ``image`` is [H, W], a tuple of B arrays where
+        it is a batch.
     n_iter : int
         The most steps that a pixel has made.
 
@@ -132,40 +136,61 @@ def mean_shift_segmentation(
     """
     op = "mean_shift_segmentation"
     least = _check.integer(op, "min_size", min_size, 1)
-    ends, steps = _climbed(op, image, spatial, range, kernel, max_iter, tol)
-    host = _array.to_host(ends)
-    colour = host[:, :-2].astype(np.float64) * range
-    height, width = (int(n) for n in image.shape[:2])
-    labels, sums = _regions(host, colour, height, width, least)
-    dtype = _array.dtype_name(image)
-    colors = (sums[:, 1:] / sums[:, :1]).astype(dtype).reshape((len(sums), *image.shape[2:]))
-    if not _array.on_gpu(image):
-        return MeanShiftSegmentation(_array.from_numpy(labels, image), _array.from_numpy(colors, image), steps)
-    return MeanShiftSegmentation(_array.from_host(labels, image), _array.from_host(colors, image), steps)
+    images, how = _checked(op, image, spatial, range, kernel, max_iter, tol)
+    _, height, width, _ = (int(n) for n in images.shape)
+    labels, colors, most = np.empty(tuple(images.shape[:3]), np.int64), [], 0
+    for one, to in zip(images, labels, strict=True):
+        ends, steps = _climbed(op, one, how)
+        host = _array.to_host(ends)
+        to[...], sums = _regions(host, host[:, :-2].astype(np.float64) * range, height, width, least)
+        mean = (sums[:, 1:] / sums[:, :1]).astype(_array.dtype_name(image))
+        colors.append(_array.from_host(mean[:, 0].copy() if image.ndim == 2 else mean, image))
+        most = max(most, steps)
+    found = _array.from_host(labels.reshape(tuple(image.shape[: max(2, image.ndim - 1)])), image)
+    return MeanShiftSegmentation(found, tuple(colors) if image.ndim == 4 else colors[0], most)
 
 
-def _climbed(op: str, image: Any, spatial: Any, range: Any, kernel: Any, max_iter: Any, tol: Any) -> tuple[Any, int]:
-    """The ends of all pixels [N, C + 2], in bandwidths, and the most steps."""
+class _How(NamedTuple):
+    """Bandwidths, is the kernel the Gaussian, steps, tolerance."""
+
+    spatial: float
+    range: float
+    gaussian: bool
+    max_iter: int
+    tol: float
+
+
+def _checked(op: str, image: Any, spatial: Any, range: Any, kernel: Any, max_iter: Any, tol: Any) -> tuple[Any, _How]:
+    """The images [B, H, W, C], in NumPy on the CPU, and the options."""
     _check.dtype(op, "image", image, DTYPES)
-    if image.ndim not in (2, 3):
-        _check.fail(op, "image", "have shape [H, W] or [H, W, C]", tuple(image.shape))
-    height, width = (int(n) for n in image.shape[:2])
-    channels = int(image.shape[2]) if image.ndim == 3 else 1
+    if image.ndim not in (2, 3, 4):
+        _check.fail(op, "image", "have shape [H, W], [H, W, C] or [B, H, W, C]", tuple(image.shape))
+    shape = (1, *image.shape, 1) if image.ndim == 2 else (1, *image.shape) if image.ndim == 3 else image.shape
+    batch, height, width, channels = (int(n) for n in shape)
     if not 1 <= channels <= MOST_FEATURES - 2:
-        _check.fail(op, "image", f"have 1 to {MOST_FEATURES - 2} channels (axis 2)", channels)
+        axis = max(2, image.ndim - 1)
+        _check.fail(op, "image", f"have 1 to {MOST_FEATURES - 2} channels (axis {axis})", channels)
     if height * width >= 2**31 - 1:
         _check.fail(op, "image", "have fewer than 2^31 - 1 pixels", height * width)
-    spatial = _check.real(op, "spatial", spatial, positive=True)
-    range = _check.real(op, "range", range, positive=True)
-    how = options(op, kernel, max_iter, tol)
+    how = _How(
+        _check.real(op, "spatial", spatial, positive=True),
+        _check.real(op, "range", range, positive=True),
+        *options(op, kernel, max_iter, tol),
+    )
     rows = _array.contiguous(image) if _array.on_gpu(image) else _array.as_numpy(image)
-    points = _array.empty(rows, (height * width, channels + 2))
-    points[:, :channels] = rows.reshape((height * width, channels)) / range
-    place = np.indices((height, width)).reshape(2, -1).T / spatial
+    return rows.reshape((batch, height, width, channels)), how
+
+
+def _climbed(op: str, image: Any, how: _How) -> tuple[Any, int]:
+    """The ends of all pixels [N, C + 2] of an image, in bandwidths, and the most steps."""
+    height, width, channels = (int(n) for n in image.shape)
+    points = _array.empty(image, (height * width, channels + 2))
+    points[:, :channels] = image.reshape((height * width, channels)) / how.range
+    place = np.indices((height, width)).reshape(2, -1).T / how.spatial
     points[:, channels:] = _array.from_host(np.ascontiguousarray(place, _array.dtype_name(image)), points)
     if height * width == 0:
         return points, 0
-    found = climb(op, "image / range", points, 1.0, *how, stacklevel=6)
+    found = climb(op, "image / range", points, 1.0, how.gaussian, how.max_iter, how.tol, stacklevel=6)
     return found.ends(), found.steps
 
 
