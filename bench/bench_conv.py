@@ -1,6 +1,7 @@
-"""Convolutions of real segmentation networks: dense, dilated, 1x1 and depthwise, and both adjoints.
+"""Convolutions of real segmentation networks: dense, dilated, 1x1, depthwise and transposed, and both adjoints.
 
-Operation counts include the taps that lie in the padding, as every library counts them.
+Operation counts include the taps that lie in the padding, as every library counts them. float32 means float32: rows and
+peers that round to TF32 say so in their names.
 """
 
 from __future__ import annotations
@@ -57,10 +58,14 @@ SHAPES = {
     "D5": Shape("DeepLabv3-R101 OS16 ASPP", 2048, 256, 33, 3, 6),
     "M3": Shape("DeepLabv3-MobileNetV3 ASPP", 960, 256, 33, 3, 24),
     "D6": Shape("DeepLabv3-R101 layer3", 1024, 256, 65, 1, 1),
+    "D7": Shape("DeepLabv3-R101 ASPP projection", 1280, 256, 65, 1, 1),
+    "P1": Shape("PSPNet-R50 final", 4096, 512, 60, 3, 1),
+    "X4": Shape("Xception-65 middle flow", 728, 728, 33, 1, 1),
     "X7": Shape("DeepLabv3+ decoder", 304, 256, 129, 3, 1),
     "M1": Shape("MobileNetV3", 960, 960, 33, 5, 2, 960),
     "M2": Shape("MobileNetV2", 960, 960, 33, 3, 2, 960),
     "X1": Shape("Xception-65 middle flow", 728, 728, 33, 3, 1, 728),
+    "X2": Shape("Xception-65 exit flow", 1536, 1536, 33, 3, 2, 1536),
     "X3": Shape("DeepLabv3+ ASPP", 2048, 2048, 33, 3, 12, 2048),
     "X5": Shape("Xception-65 entry flow", 128, 128, 257, 3, 1, 128),
 }
@@ -98,12 +103,12 @@ def _torch_call(torch: Any, shape: Shape, operation: str) -> Any:
     return input_gradient if operation == "adjoint_input" else weight_gradient
 
 
-def _ours(shape: Shape, operation: str, first: Any, second: Any) -> Any:
+def _ours(shape: Shape, operation: str, first: Any, second: Any, **options: Any) -> Any:
     if operation == "forward":
-        return lambda: cv3gpu.conv2d(first, second, None, **shape.arguments)
+        return lambda: cv3gpu.conv2d(first, second, None, **shape.arguments, **options)
     if operation == "adjoint_input":
         side = shape.size
-        return lambda: cv3gpu.conv2d_adjoint_input(first, second, (side, side), **shape.arguments)
+        return lambda: cv3gpu.conv2d_adjoint_input(first, second, (side, side), **shape.arguments, **options)
     k = shape.kernel
     return lambda: cv3gpu.conv2d_adjoint_weight(first, second, (k, k), **shape.arguments)
 
@@ -125,8 +130,11 @@ def _setup(shape: Shape, batch: int, dtype: str, layout: str, operation: str, de
     searches = device == "cuda" and not depthwise
     tf32 = searches and dtype == "float32"
     found = peers.torch_peers(torch, call, (first, second), searches=searches, tf32=tf32)
+    given = peers.formats(torch, first, second)[layout]
+    if tf32 and operation != "adjoint_weight":
+        found["ours with TF32"] = _ours(shape, operation, *given, allow_tf32=True)
     work = Work(
-        ours=_ours(shape, operation, *peers.formats(torch, first, second)[layout]),
+        ours=_ours(shape, operation, *given),
         errors=lambda got: dense_errors(reference, got),
         peers=found,
         limits={name: "tf32" for name in found if name.endswith("TF32")},
@@ -141,6 +149,10 @@ def _setup(shape: Shape, batch: int, dtype: str, layout: str, operation: str, de
     return work
 
 
+def _tf32_words(dtype: str, device: str) -> str:
+    return ", TF32 off but where a name says so" if dtype == "float32" and device == "cuda" else ""
+
+
 def _entry(key: str, shape: Shape, batch: int, dtype: str, layout: str, operation: str, device: str) -> Entry:
     pixels = batch * shape.size**2
     numbers = pixels * (shape.cin + shape.cout) + shape.cout * shape.cin // shape.groups * shape.kernel**2
@@ -150,13 +162,141 @@ def _entry(key: str, shape: Shape, batch: int, dtype: str, layout: str, operatio
     return Entry(
         name=f"conv2d {operation} {key} batch {batch} {dtype} {layout} {device}",
         family="conv",
-        shape=shape.words(batch),
+        shape=shape.words(batch) + _tf32_words(dtype, device),
         device=device,
         dtype=dtype,
         bytes=numbers * SIZE[dtype],
         flops=shape.flops(batch),
         setup=lambda: _setup(shape, batch, dtype, layout, operation, device),
         priority=priority,
+    )
+
+
+# ---- transposed convolutions ------------------------------------------------------------------------------
+
+
+class Upscale(NamedTuple):
+    """A transposed convolution of a square map; ``bilinear``: with FCN's initial weights, which mix no channels."""
+
+    where: str
+    cin: int
+    cout: int
+    size: int
+    kernel: int
+    stride: int
+    padding: int = 0
+    bilinear: bool = False
+
+    @property
+    def out(self) -> int:
+        return (self.size - 1) * self.stride - 2 * self.padding + self.kernel
+
+    def words(self, batch: int) -> str:
+        weights = ", bilinear weights" if self.bilinear else ""
+        sizes = f"{self.cin}→{self.cout} @{self.size}²→{self.out}²"
+        return f"transposed {self.kernel}x{self.kernel} s{self.stride}, {sizes}, batch {batch}{weights} ({self.where})"
+
+
+UPSCALES = {
+    "F1": Upscale("FCN-8s upscore2", 21, 21, 22, 4, 2),
+    "F2": Upscale("FCN-8s upscore8", 21, 21, 70, 16, 8),
+    "F3": Upscale("FCN-32s upscore", 21, 21, 17, 64, 32),
+    "F2 diagonal": Upscale("FCN-8s upscore8", 21, 21, 70, 16, 8, bilinear=True),
+    "U1": Upscale("U-Net", 1024, 512, 32, 2, 2),
+    "U2": Upscale("U-Net", 128, 64, 256, 2, 2),
+}
+CPU_UPSCALES = {name: UPSCALES[name] for name in ("F1", "F2", "F2 diagonal")} | {
+    "U1/8": Upscale("an eighth of U-Net", 256, 256, 32, 2, 2),
+    "U2/4": Upscale("a quarter of U-Net", 64, 32, 256, 2, 2),
+}
+UPSCALE_OPERATIONS = ("forward", "adjoint_input", "adjoint_weight")
+
+
+def _upscale_weight(torch: Any, shape: Upscale, generator: Any) -> Any:
+    size = shape.cin, shape.cout, shape.kernel, shape.kernel
+    if not shape.bilinear:
+        return torch.randn(size, generator=generator)
+    line = 1 - (torch.arange(shape.kernel) - (shape.kernel - 1) / 2).abs() / ((shape.kernel + 1) // 2)
+    return torch.eye(shape.cin)[:, :, None, None] * torch.outer(line, line)
+
+
+def _upscale_calls(torch: Any, shape: Upscale, operation: str, diagonal: bool) -> tuple[Any, Any]:
+    """Torch's and ours, on (x, weight), (grad, weight) or (x, grad)."""
+    geometry = {"stride": shape.stride, "padding": shape.padding}
+    more = {"diagonal": True} if diagonal else {}
+    s, p = [shape.stride] * 2, [shape.padding] * 2
+    taps = (shape.kernel, shape.kernel)
+
+    def weight_gradient(x: Any, grad: Any) -> Any:
+        like = x.new_empty((1,)).expand(shape.cin, shape.cout, *taps)
+        backward = torch.ops.aten.convolution_backward
+        return backward(grad, x, like, None, s, p, [1, 1], True, [0, 0], 1, [False, True, False])[1]
+
+    return {
+        "forward": (
+            lambda x, weight: torch.nn.functional.conv_transpose2d(x, weight, None, **geometry),
+            lambda x, weight: cv3gpu.conv_transpose2d(x, weight, None, **geometry, **more),
+        ),
+        "adjoint_input": (
+            lambda grad, weight: torch.nn.functional.conv2d(grad, weight, None, **geometry),
+            lambda grad, weight: cv3gpu.conv2d(grad, weight, None, **geometry),
+        ),
+        "adjoint_weight": (
+            weight_gradient,
+            lambda x, grad: cv3gpu.conv2d_adjoint_weight(x, grad, taps, **geometry),
+        ),
+    }[operation]
+
+
+def _upscale_setup(shape: Upscale, batch: int, dtype: str, layout: str, operation: str, device: str) -> Work:
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "x": torch.randn((batch, shape.cin, shape.size, shape.size), generator=generator),
+        "grad": torch.randn((batch, shape.cout, shape.out, shape.out), generator=generator),
+        "weight": _upscale_weight(torch, shape, generator),
+    }
+    names = {"forward": ("x", "weight"), "adjoint_input": ("grad", "weight"), "adjoint_weight": ("x", "grad")}
+    first, second = (tensors[name].to(device, getattr(torch, dtype)) for name in names[operation])
+    theirs, ours = _upscale_calls(torch, shape, operation, shape.bilinear)
+    with torch.no_grad():
+        reference = theirs(first.double(), second.double())
+    searches = device == "cuda"
+    found = peers.torch_peers(torch, theirs, (first, second), searches=searches, tf32=searches and dtype == "float32")
+    if operation == "forward" and shape.bilinear:
+        by_channel = second.diagonal(dim1=0, dim2=1).permute(2, 0, 1)[:, None].contiguous()
+        step = {"stride": shape.stride, "padding": shape.padding, "groups": shape.cin}
+        upsample = torch.nn.functional.conv_transpose2d
+        found["torch groups by hand"] = peers.torch_way(torch, lambda: upsample(first, by_channel, None, **step))
+    given = peers.formats(torch, first, second)[layout]
+    work = Work(
+        ours=lambda: ours(*given),
+        errors=lambda got: dense_errors(reference, got),
+        peers=found,
+        limits={name: "tf32" for name in found if name.endswith("TF32")},
+    )
+    if device == "cpu":
+        arrays = first.numpy(), second.numpy()
+        work.peers["ours on NumPy arrays"] = lambda: ours(*arrays)
+    return work
+
+
+def _upscale_entry(key: str, shape: Upscale, batch: int, dtype: str, layout: str, operation: str, device: str) -> Entry:
+    numbers = batch * (shape.cin * shape.size**2 + shape.cout * shape.out**2)
+    mixed = shape.cin if not (shape.bilinear and operation == "forward") else 1
+    products = batch * shape.size**2 * mixed * shape.cout * shape.kernel**2
+    headline = device == "cpu" or (batch == 8 and (dtype, layout) in HEADLINES)
+    adjoint = operation != "forward"
+    return Entry(
+        name=f"conv_transpose2d {operation} {key} batch {batch} {dtype} {layout} {device}",
+        family="conv",
+        shape=shape.words(batch) + _tf32_words(dtype, device),
+        device=device,
+        dtype=dtype,
+        bytes=(numbers + mixed * shape.cout * shape.kernel**2) * SIZE[dtype],
+        flops=2 * products,
+        setup=lambda: _upscale_setup(shape, batch, dtype, layout, operation, device),
+        priority=int(adjoint) if headline else 2 + int(adjoint),
     )
 
 
@@ -169,6 +309,16 @@ ENTRIES = [
     _entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
     for operation in OPERATIONS
     for key, shape in CPU_SHAPES.items()
+] + [
+    _upscale_entry(key, shape, *choice, "cuda")
+    for choice in itertools.product((8, 1), DTYPES, LAYOUTS, UPSCALE_OPERATIONS)
+    for key, shape in UPSCALES.items()
+    if not shape.bilinear or choice[-1] == "forward"
+] + [
+    _upscale_entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
+    for operation in UPSCALE_OPERATIONS
+    for key, shape in CPU_UPSCALES.items()
+    if not shape.bilinear or operation == "forward"
 ]
 
 

@@ -1,26 +1,33 @@
 /* conv_depthwise.cu: convolution with one input channel per group, limited by memory traffic.
  *
- * formula     y[n,o,p,q] = b[o] + sum_{r,s} w[o,r,s] x[n, o / multiplier, p*stride - pad + r*dilation, ...]
- *             ADJOINT: the transpose with respect to x
+ * formula     y[n,o,p,q] = act(a[o] sum_{r,s} w[o,r,s] x[n, o / multiplier, p*stride - pad + r*dilation, ...] + b[o] + e[n,o])
+ *             ADJOINT: with the transpose of the sum with respect to x; BORDER: outside the image stand pixels of it
  * layout      depthwise_planes: any strides, lanes along columns; depthwise_channels: channels last, multiplier 1, channels
- *             a multiple of 4 (lanes along channels, 4 a thread)
+ *             a multiple of 4 (lanes along channels, 4 a thread), in a result of result_channels, of which the first given are
+ *             these; WIDE: result in the sums' type
  * launch      depthwise_planes: (row groups * columns, planes) over 256 threads as wide as a plane, down to 32 x 8;
  *             depthwise_channels: (ceil(channels/128), row groups * ceil(columns/8), images), 32 x 8 threads
- * cost        2 kh kw flop per result; x and y once each. With stride 1 a thread makes ROWS results that lie `dilation` rows
+ * cost        2 kh kw flop per result; x and y once each. With stride 1 (and no BORDER) a thread makes ROWS results that lie `dilation` rows
  *             apart, so they share their source rows: kw (ROWS + kh - 1) / ROWS loads a result instead of kh kw
  * order       taps by source row, then column: the same sum on every run and on every GPU
  * measured    not measured
  * hot         depthwise_planes depthwise_channels
  * source      -
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0 1; K = 0 3 5; ROWS = 1 4
+ * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0; K = 0 3 5; ROWS = 1 4; BORDER = 0; WIDE = 0
+ * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 0; K = 0 3 5; ROWS = 1; BORDER = 1; WIDE = 0
+ * specialise  real = float32 float64 float16 bfloat16; ADJOINT = 1; K = 0 3 5; ROWS = 1 4; BORDER = 0; WIDE = 0
+ * specialise  real = float16 bfloat16; ADJOINT = 1; K = 0 3 5; ROWS = 1 4; BORDER = 0; WIDE = 1
  */
+#include "conv_epilogue.cuh"
 #include "conv_geometry.cuh"
 #include "scalar.cuh"
 
 using accum = accumulate<real>::type;
 using quad = vec<accum, 4>;
 using piece = vec<real, 4>;
+using out = result_type<real, WIDE>::type;
+using out_piece = vec<out, 4>;
 
 constexpr int RESIDENT = sizeof(real) == 8 ? 1 : 2;  // blocks an SM that depthwise_channels is compiled for
 
@@ -69,16 +76,17 @@ template <class Read> __device__ __forceinline__ void each_pixel(
 extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
     const real* __restrict__ source,  // [images, source_channels, source_rows, source_cols], strided
     const real* __restrict__ weight,  // [wide channels, kernel_rows, kernel_cols], dense
-    const real* __restrict__ bias,    // [channels] or null
-    real* __restrict__ result,        // [images, channels, rows, cols], strided
+    const real* __restrict__ scale, const real* __restrict__ bias, const real* __restrict__ image_bias,  // see Epilogue
+    out* __restrict__ result,         // [images, channels, rows, cols], strided
     int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
     int64_t result_n, int64_t result_c, int64_t result_h, int64_t result_w,
-    int images, int channels, int multiplier, int source_rows, int source_cols, int rows, int cols, int kernel_rows,
+    int activation, int images, int channels, int multiplier, int source_rows, int source_cols, int rows, int cols, int kernel_rows,
     int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows,
-    int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols, int row_groups) {
+    int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols, int border, int row_groups) {
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
   const int high = rows_of(kernel_rows), wide = cols_of(kernel_cols);
+  const Epilogue<real> epilogue{scale, bias, image_bias, channels, activation};
   const unsigned planes = (unsigned)images * channels;
   for (unsigned plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += gridDim.y * blockDim.y) {
     const int within = blockIdx.x * blockDim.x + threadIdx.x;
@@ -86,9 +94,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
     const int image = plane / channels, channel = plane % channels;
     const int group = within / cols, col = within - group * cols;
     const int row = first_row(group, dilation_rows);
-    accum sum[ROWS];
-#pragma unroll
-    for (int j = 0; j < ROWS; ++j) sum[j] = bias ? (accum)load(bias[channel]) : accum(0);
+    accum sum[ROWS] = {};
     // Forward, each result channel has one source channel; transposed, it gathers from `multiplier` of them.
     const int sources = ADJOINT ? multiplier : 1;
     for (int m = 0; m < sources; ++m) {
@@ -102,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
 #pragma unroll
           for (int s = first_tap(across, col + pad_left, stride_cols, wide); s < wide; s += tap_step(across)) {
             int y = 0, z = 0;
-            if (geometry.source<ADJOINT>(row, col, {r, s}, y, z))
+            if (geometry.source<ADJOINT, BORDER>(row, col, {r, s}, y, z))
               sum[0] += (accum)load(w[r * wide + s]) * (accum)load(x[y * source_h + z * source_w]);
           }
       } else {
@@ -112,10 +118,12 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
         });
       }
     }
-    real* y = result + image * result_n + channel * result_c + col * result_w;
+    out* y = result + image * result_n + channel * result_c + col * result_w;
 #pragma unroll
     for (int j = 0; j < ROWS; ++j)
-      if (row + j * dilation_rows < rows) store(&y[(row + j * dilation_rows) * result_h], sum[j]);
+      if (row + j * dilation_rows < rows)
+        store(&y[(row + j * dilation_rows) * result_h],
+              epilogue.rest(epilogue.affine(sum[j], channel), image, channel));
   }
 }
 
@@ -123,15 +131,15 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
 extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
     const real* __restrict__ source,  // [images, source_rows, source_cols, channels]
     const real* __restrict__ weight,  // [channels, kernel_rows, kernel_cols], dense
-    const real* __restrict__ bias,    // [channels] or null
-    real* __restrict__ result,        // [images, rows, cols, channels]
-    int images, int channels, int source_rows, int source_cols, int rows, int cols, int kernel_rows, int kernel_cols,
+    const real* __restrict__ scale, const real* __restrict__ bias, const real* __restrict__ image_bias,  // see Epilogue
+    out* __restrict__ result,         // [images, rows, cols, channels] of result_channels
+    int activation, int images, int channels, int result_channels, int source_rows, int source_cols, int rows, int cols, int kernel_rows, int kernel_cols,
     int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows, int dilation_cols, int tap_step_rows,
-    int tap_step_cols, int inverse_rows, int inverse_cols, int row_groups) {
+    int tap_step_cols, int inverse_rows, int inverse_cols, int border, int row_groups) {
   extern __shared__ __align__(16) unsigned char shared[];
   accum* taps = (accum*)shared;  // [kernel_rows * kernel_cols][128]
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
   const int high = rows_of(kernel_rows), wide = cols_of(kernel_cols), first = blockIdx.x * 128;
   for (int i = threadIdx.y * 32 + threadIdx.x; i < high * wide * 128; i += 256) {
     const int c = i / (high * wide), k = i % (high * wide);
@@ -143,13 +151,10 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
   const int col = blockIdx.y % col_blocks * 8 + threadIdx.y;
   const int row = first_row(blockIdx.y / col_blocks, dilation_rows);
   if (channel >= channels || col >= cols) return;
+  const Epilogue<real> epilogue{scale, bias, image_bias, channels, activation};
   for (int image = blockIdx.z; image < images; image += gridDim.z) {
     const real* x = source + (int64_t)image * source_rows * source_cols * channels + channel;
-    quad sum[ROWS];
-#pragma unroll
-    for (int j = 0; j < ROWS; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sum[j].v[e] = bias ? (accum)load(bias[channel + e]) : accum(0);
+    quad sum[ROWS] = {};
     auto value_at = [&](int y, int z) { return *(const piece*)&x[((int64_t)y * source_cols + z) * channels]; };
     auto add = [&](const piece& value, int k, quad& to) {
       const quad w = *(const quad*)&taps[k * 128 + lane];
@@ -163,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
 #pragma unroll
         for (int s = first_tap(across, col + pad_left, stride_cols, wide); s < wide; s += tap_step(across)) {
           int y = 0, z = 0;
-          if (geometry.source<ADJOINT>(row, col, {r, s}, y, z)) add(value_at(y, z), r * wide + s, sum[0]);
+          if (geometry.source<ADJOINT, BORDER>(row, col, {r, s}, y, z)) add(value_at(y, z), r * wide + s, sum[0]);
         }
     } else {
       each_pixel(geometry, kernel_rows, row, col, [&](int y, int z, auto serve) {
@@ -175,10 +180,11 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT) depthwise_channels(
     for (int j = 0; j < ROWS; ++j) {
       const int out_row = row + j * dilation_rows;
       if (out_row >= rows) continue;
-      piece out;
+      out_piece four;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) store(&out.v[e], sum[j].v[e]);
-      *(piece*)&result[(((int64_t)image * rows + out_row) * cols + col) * channels + channel] = out;
+      for (int e = 0; e < 4; ++e)
+        store(&four.v[e], epilogue.rest(epilogue.affine(sum[j].v[e], channel + e), image, channel + e));
+      *(out_piece*)&result[(((int64_t)image * rows + out_row) * cols + col) * result_channels + channel] = four;
     }
   }
 }

@@ -1,6 +1,7 @@
 /* conv_depthwise_weight.cu: the gradient of a depthwise convolution with respect to its weights.
  *
  * formula     dw[o,r,s] = sum_{n,p,q} dy[n,o,p,q] x[n, o / multiplier, p*stride - pad + r*dilation, ...]
+ *             BORDER: outside the image stand pixels of it
  * layout      any strides; CHANNELS_LAST: a block owns 32 channels, lanes along them; else one channel, lanes along pixels
  * launch      depthwise_weight: (channel blocks, splits, 1 or taps) of 256 threads; depthwise_weight_reduce: grid-stride
  * cost        2 N Ho Wo Cout kh kw flop; dy once and x once from memory (K = 0: once per tap)
@@ -9,7 +10,7 @@
  * hot         depthwise_weight
  * source      -
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float64 float16 bfloat16; K = 0 3 5; CHANNELS_LAST = 0 1
+ * specialise  real = float32 float64 float16 bfloat16; K = 0 3 5; CHANNELS_LAST = 0 1; BORDER = 0 1
  */
 #include "conv_geometry.cuh"
 #include "scalar.cuh"
@@ -26,11 +27,11 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_weight(
     int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
     int64_t pixels_per_split, int images, int channels, int multiplier, int source_rows, int source_cols, int rows,
     int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
-    int dilation_rows, int dilation_cols, double inverse_plane) {
+    int dilation_rows, int dilation_cols, int border, double inverse_plane) {
   constexpr int CHANNELS = CHANNELS_LAST ? 32 : 1, SLOTS = 256 / CHANNELS, TAPS = K ? K * K : 1;
   __shared__ accum tree[256];
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
   const Pixels all{images, rows, cols, inverse_plane};
   const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
   const int channel = blockIdx.x * CHANNELS + thread % CHANNELS, slot = thread / CHANNELS;
@@ -46,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_weight(
       for (int k = 0; k < TAPS; ++k) {
         const Tap tap = K ? Tap{k / (K ? K : 1), k % (K ? K : 1)} : geometry.tap(blockIdx.z);
         int y = 0, z = 0;
-        if (geometry.source<false>(p.row, p.col, tap, y, z))
+        if (geometry.source<false, BORDER>(p.row, p.col, tap, y, z))
           sum[k] += g * (accum)load(x[p.image * source_n + y * source_h + z * source_w]);
       }
     }

@@ -1,65 +1,65 @@
-/* conv_mma.cu: 2-D convolution as an implicit matrix product on the tensor cores, 16-bit inputs, float32 sums.
+/* conv_mma.cu: 2-D convolution as an implicit matrix product on the tensor cores, float32 sums.
  *
- * formula     as conv.cu; ADJOINT: the transpose with respect to x
- * layout      source channels last, [image][row][col][group][source_pitch], pitch a multiple of 8, zeros past the channels;
- *             weights [group][tap][channel][source_pitch]; result dense, by rows or (CHANNELS_LAST) channels last
+ * formula     as conv.cu; ADJOINT: the transpose with respect to x. float32 inputs are rounded to TF32 (10 bits of mantissa,
+ *             to nearest): the error of a sum is at most 2^-10 of the sum of its absolute terms
+ * layout      source channels last, [image][row][col][group][source_pitch], pitch a multiple of 16 bytes, zeros past the
+ *             channels; weights [group][tap][channel][source_pitch], float32 ones rounded to TF32; result by rows or
+ *             (CHANNELS_LAST) channels last, of result_channels channels, of which the first given are these; WIDE: float32
  * launch      ceil(pixels/128) * ceil(channels/BN) * groups blocks of 256 threads, STAGES * (128 + BN) * 64 bytes shared;
- *             ADJOINT: pixels in strides' phases
- * cost        2 N Ho Wo Cout Cin/groups kh kw flop less the taps that lie in the padding of a whole tile; source, weights
- *             and result once from memory; a block reads (128 + BN) * 64 bytes per 128 * BN * 32 multiply-adds
- * order       taps in order, channels in order within a tap, 16 at a time inside the instruction: run to run
+ *             ADJOINT: pixels in strides' phases; PLAN 1: in nine rectangles of one tap class each, ceil(pixels/128) of each
+ * cost        2 N Ho Wo Cout Cin/groups kh kw flop less the taps that lie in the padding of a whole tile (PLAN 1: of all
+ *             padding); source, weights and result once from memory; a block reads (128 + BN) * 64 bytes per 128 * BN * 32
+ *             multiply-adds (float32: 16)
+ * order       taps in order, channels in order within a tap, 16 at a time inside the instruction (float32: 8): run to run
  * measured    not measured
  * hot         conv2d_mma
- * source      mma.sync m16n8k16 fragments: PTX ISA, section 9.7.14; multistage pipeline: CUTLASS 2.x, "Efficient GEMM"
+ * source      mma.sync m16n8k16 and m16n8k8 fragments: PTX ISA, section 9.7.14; multistage pipeline: CUTLASS 2.x, "Efficient
+ *             GEMM"
  * arch        80 86 89 90 100 120
- * specialise  real = float16 bfloat16; ADJOINT = 0 1; BN = 64 128; STAGES = 3 4; CHANNELS_LAST = 0 1
+ * specialise  real = float16 bfloat16 float32; ADJOINT = 0 1; BN = 64 128; STAGES = 3 4; CHANNELS_LAST = 0 1; PLAN = 0 1; WIDE = 0
+ * specialise  real = float16 bfloat16 float32; ADJOINT = 0; BN = 64 128; STAGES = 3 4; CHANNELS_LAST = 0 1; PLAN = 2 3; WIDE = 0
+ * specialise  real = float16 bfloat16; ADJOINT = 1; BN = 64 128; STAGES = 3 4; CHANNELS_LAST = 0 1; PLAN = 0; WIDE = 1
  */
+#include "conv_epilogue.cuh"
 #include "conv_geometry.cuh"
 #include "conv_multiply.cuh"
 #include "scalar.cuh"
 
 constexpr int BM = 128;             // pixels of a tile
-constexpr int BK = 32;              // source channels of a step: 64 bytes a row, in four pieces of 16
+constexpr int PIECE = 16 / sizeof(real);  // source channels of 16 bytes
+constexpr int BK = 4 * PIECE;       // source channels of a step: 64 bytes a row, in four pieces
 constexpr int WARP_COLS = BN / 2;   // 8 warps as 4 (pixels) x 2 (channels); each owns 32 x WARP_COLS results
 constexpr int TILES_N = WARP_COLS / 8;
 constexpr int STAGE = (BM + BN) * BK;  // elements
+constexpr bool TF32 = sizeof(real) == 4, DIRECT = TF32 || WIDE;  // 4-byte results leave from the registers
+using out = result_type<real, DIRECT>::type;
 
 // Piece c of a row, moved so that the eight rows that ldmatrix reads together lie in different banks.
-__device__ __forceinline__ int swizzled(int row, int c) { return row * BK + (c ^ (row >> 1 & 3)) * 8; }
+__device__ __forceinline__ int swizzled(int row, int c) { return row * BK + (c ^ (row >> 1 & 3)) * PIECE; }
 
 extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     const real* __restrict__ source, const real* __restrict__ packed,
-    const real* __restrict__ bias,  // [groups * channels] or null
-    real* __restrict__ result,      // [images, groups * channels, rows, cols]
-    int images, int groups, int source_pitch, int channels, int source_rows, int source_cols, int rows, int cols,
-    int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top, int pad_left,
-    int dilation_rows, int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows, int inverse_cols,
-    double inverse_plane) {
+    const real* __restrict__ scale, const real* __restrict__ bias, const real* __restrict__ image_bias,  // see Epilogue
+    out* __restrict__ result,  // [images, groups * channels, rows, cols] of result_channels
+    int activation, int images, int groups, int source_pitch, int channels, int result_channels, int source_rows,
+    int source_cols, int rows, int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols, int pad_top,
+    int pad_left, int dilation_rows, int dilation_cols, int tap_step_rows, int tap_step_cols, int inverse_rows,
+    int inverse_cols, int border, int row_first, int row_second, int col_first, int col_second, double inverse_plane) {
   extern __shared__ __align__(16) unsigned char shared[];
   real* stages = (real*)shared;  // STAGES x { pixels [BM][BK], weights [BN][BK] }
   __shared__ Pixel table[BM];
-  const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+  const Geometry geometry{kernel_cols,   stride_rows,   stride_cols, pad_top,     pad_left,
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
+  const Part<ADJOINT, PLAN, BM, BN> part(
+      blockIdx.x, geometry, images, groups, channels, rows, cols, kernel_rows, {tap_step_rows, inverse_rows},
+      {tap_step_cols, inverse_cols}, {row_first, row_second, rows}, {col_first, col_second, cols}, inverse_plane);
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  const int channel_tiles = (channels + BN - 1) / BN;
-  // Blocks go over channels, then over phases, so that those that write between each other's pixels run together.
-  const int down = ADJOINT ? min(stride_rows, rows) : 1, across = ADJOINT ? min(stride_cols, cols) : 1;
-  const Pixels all{images, (rows + down - 1) / down, (cols + across - 1) / across, inverse_plane};
-  const unsigned pixel_tiles = (unsigned)((all.count() + BM - 1) / BM);
-  unsigned block = blockIdx.x;
-  const int channel_base = block % channel_tiles * BN;
-  block /= channel_tiles;
-  const unsigned place = block % (down * across);
-  block /= down * across;
-  const int64_t pixel_base = (int64_t)(block % pixel_tiles) * BM;
-  const int group = (int)(block / pixel_tiles);
-  const Phase phase =
-      ADJOINT ? Phase::transposed(geometry, kernel_rows, {tap_step_rows, inverse_rows}, {tap_step_cols, inverse_cols},
-                                  place / across, place % across)
-              : Phase::whole(kernel_rows, kernel_cols);
-  const int taps = phase.taps();
-  if (thread < BM) table[thread] = all.at(pixel_base + thread, phase, rows, cols);
-  __syncthreads();
+  const int channel_base = part.channel_base, group = part.group;
+  const int taps = PLAN == POINTWISE ? 1 : part.phase.taps();
+  if constexpr (PLAN != POINTWISE) {
+    if (thread < BM) table[thread] = part.at(thread);
+    __syncthreads();
+  }
 
   // A thread copies piece `piece` of rows `line` and `line + 64` of each operand.
   const int piece = thread & 3, line = thread >> 2;
@@ -69,19 +69,24 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
   bool valid[2] = {false, false};
   int weight_tap = 0;
   auto locate = [&](int index) {
-    const Tap tap = phase.tap(index);
-    weight_tap = tap.row * kernel_cols + tap.col;
+    const Tap tap = part.phase.tap(index);
+    weight_tap = PLAN == POINTWISE ? 0 : tap.row * kernel_cols + tap.col;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const Pixel p = table[line + 64 * i];
-      int row = 0, col = 0;
-      valid[i] = p.inside && geometry.source<ADJOINT>(p.row, p.col, tap, row, col);
-      const int64_t at = ((int64_t)p.image * source_rows + row) * source_cols + col;
+      int64_t at = part.pixel_base + line + 64 * i;
+      if constexpr (PLAN == POINTWISE) {
+        valid[i] = at < part.pixels.count();
+      } else {
+        const Pixel p = table[line + 64 * i];
+        int row = 0, col = 0;
+        valid[i] = p.inside && geometry.source<ADJOINT, PLAN == BORDERED>(p.row, p.col, tap, row, col);
+        at = ((int64_t)p.image * source_rows + row) * source_cols + col;
+      }
       from[i] = source + (valid[i] ? at * pixel_pitch + (int64_t)group * source_pitch : 0);
     }
     return valid[0] || valid[1];
   };
-  const uint64_t active = active_taps(taps, locate);
+  const uint64_t active = PLAN == POINTWISE ? 1 : active_taps(taps, locate);
 
   // The next step to copy: a tap and the first of its 32 source channels.
   int tap = next_tap(-1, taps, active), channel = 0, slot = 0;
@@ -89,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
   auto copy_step = [&]() {
     if (tap < taps) {
       real* pixels = stages + slot * STAGE;
-      const int at = channel + piece * 8;
+      const int at = channel + piece * PIECE;
       const bool there = at < source_pitch;
 #pragma unroll
       for (int i = 0; i < 2; ++i)
@@ -127,11 +132,15 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     const real* pixels = stages + current * STAGE;
     const real* columns = pixels + BM * BK;
 #pragma unroll
-    for (int k = 0; k < BK / 16; ++k) {
+    for (int k = 0; k < 2; ++k) {  // of two pieces, as an instruction takes them
       unsigned a[2][4], b[TILES_N][2];
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         ldmatrix_x4(a[i], &pixels[swizzled(warp_row + 16 * i + (lane & 15), 2 * k + (lane >> 4))]);
+      if constexpr (TF32) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) a[i / 4][i % 4] = __float_as_uint(f32_to_tf32(__uint_as_float(a[i / 4][i % 4])));
+      }
 #pragma unroll
       for (int j = 0; j < TILES_N; j += 2) {
         unsigned pair[4];
@@ -149,53 +158,76 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_mma(
     current = current + 1 == STAGES ? 0 : current + 1;
   }
 
-  // The tile goes through shared memory, so that what leaves is contiguous: [pixel][channel] or [channel][pixel].
   cp_async_wait<0>();
+  if constexpr (PLAN == POINTWISE) {
+    if (thread < BM) table[thread] = part.at(thread);  // results alone need to know their places
+  }
   __syncthreads();
-  constexpr int LINES = CHANNELS_LAST ? BM : BN, LENGTH = CHANNELS_LAST ? BN : BM, PITCH = LENGTH + 8;
+  const int64_t plane = (int64_t)rows * cols;
+  const Epilogue<real> epilogue{scale, bias, image_bias, groups * channels, activation};
+  auto place = [&](const Pixel& p, int c) {
+    const int64_t within = (int64_t)p.row * cols + p.col;
+    const int64_t all = group * channels + channel_base + c;
+    return result + (CHANNELS_LAST ? (p.image * plane + within) * result_channels + all
+                                   : (p.image * (int64_t)result_channels + all) * plane + within);
+  };
+  if constexpr (DIRECT) {
+    // Eight lanes of a column, or four pairs of a row, fill a sector of 32 bytes.
+    const bool pairs = CHANNELS_LAST && channels % 2 == 0 && result_channels % 2 == 0 && ((size_t)result & 7) == 0;
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < 4; ++i) {
+      const Pixel p = table[warp_row + 8 * i + (lane >> 2)];
+      if (!p.inside) continue;
 #pragma unroll
-    for (int j = 0; j < TILES_N; ++j)
+      for (int j = 0; j < TILES_N; ++j) {
+        const int c = warp_col + 8 * j + (lane & 3) * 2, first = group * channels + channel_base + c;
+        vec<float, 2> two;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int p = warp_row + 16 * i + (lane >> 2) + e / 2 * 8, c = warp_col + 8 * j + (lane & 3) * 2 + e % 2;
-        const bool biased = bias && channel_base + c < channels;
-        const float value = sum[i][j][e] + (biased ? load(bias[group * channels + channel_base + c]) : 0.f);
-        store(&stages[CHANNELS_LAST ? p * PITCH + c : c * PITCH + p], value);
-      }
-  __syncthreads();
-  const int64_t all_channels = (int64_t)groups * channels;
-  if constexpr (CHANNELS_LAST) {
-    const bool wide = channels % 8 == 0;  // 8 channels then lie within the group, and start at a multiple of 16 bytes
-    for (int v = thread; v < LINES * LENGTH / 8; v += 256) {
-      const int p = v / (LENGTH / 8), c = v % (LENGTH / 8) * 8;
-      if (!table[p].inside) continue;
-      const int64_t at = ((int64_t)table[p].image * rows + table[p].row) * cols + table[p].col;
-      real* to = result + at * all_channels + (int64_t)group * channels + channel_base + c;
-      if (wide) {
-        if (channel_base + c < channels) *(vec<real, 8>*)to = *(const vec<real, 8>*)&stages[p * PITCH + c];
-      } else {
-        for (int e = 0; e < 8 && channel_base + c + e < channels; ++e) to[e] = stages[p * PITCH + c + e];
+        for (int e = 0; e < 2; ++e) {
+          if (channel_base + c + e >= channels) continue;
+          two.v[e] = epilogue.rest(epilogue.affine(sum[i / 2][j][i % 2 * 2 + e], first + e), p.image, first + e);
+          if (!pairs) store(place(p, c + e), two.v[e]);
+        }
+        if (pairs && channel_base + c < channels) *(vec<float, 2>*)place(p, c) = two;
       }
     }
-  } else {
-    const int64_t plane = (int64_t)rows * cols;
-    const bool wide = plane % 8 == 0 && down * across == 1;  // 8 pixels then lie within an image, one after another
-    for (int v = thread; v < LINES * LENGTH / 8; v += 256) {
-      const int c = v / (LENGTH / 8), p = v % (LENGTH / 8) * 8;
-      if (channel_base + c >= channels) continue;
-      auto at = [&](int q) {
-        const Pixel& x = table[q];
-        return result + ((int64_t)x.image * all_channels + (int64_t)group * channels + channel_base + c) * plane
-               + (int64_t)x.row * cols + x.col;
-      };
-      if (wide) {
-        if (table[p].inside) *(vec<real, 8>*)at(p) = *(const vec<real, 8>*)&stages[c * PITCH + p];
-      } else {
-        for (int e = 0; e < 8; ++e)
-          if (table[p + e].inside) *at(p + e) = stages[c * PITCH + p + e];
+    return;
+  }
+
+  // The tile goes through shared memory, so that what leaves is contiguous: [pixel][channel] or [channel][pixel].
+  constexpr int LINES = CHANNELS_LAST ? BM : BN, LENGTH = CHANNELS_LAST ? BN : BM, PITCH = LENGTH + 8;
+#pragma unroll
+  for (int j = 0; j < TILES_N; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int c = warp_col + 8 * j + (lane & 3) * 2 + e, channel = group * channels + channel_base + c;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int p = warp_row + 8 * i + (lane >> 2);
+        float value = sum[i / 2][j][i % 2 * 2 + e];
+        if (channel_base + c < channels)
+          value = epilogue.rest(epilogue.affine(value, channel), image_bias ? table[p].image : 0, channel);
+        store(&stages[CHANNELS_LAST ? p * PITCH + c : c * PITCH + p], value);
       }
+    }
+  __syncthreads();
+  // Eight channels, or eight pixels of an image, lie one after another where all their numbers are multiples of 8.
+  const bool aligned = ((size_t)result & 15) == 0;
+  if (CHANNELS_LAST ? aligned && channels % 8 == 0 && result_channels % 8 == 0
+                    : aligned && plane % 8 == 0 && PLAN != BY_CLASS && !(ADJOINT && stride_rows * stride_cols > 1)) {
+    for (int v = thread; v < LINES * LENGTH / 8; v += 256) {
+      const int major = v / (LENGTH / 8), minor = v % (LENGTH / 8) * 8;
+      const Pixel p = table[CHANNELS_LAST ? major : minor];
+      const int c = CHANNELS_LAST ? minor : major;
+      if (p.inside && channel_base + c < channels)
+        *(vec<real, 8>*)place(p, c) = *(const vec<real, 8>*)&stages[major * PITCH + minor];
+    }
+  } else {
+    for (int v = thread; v < LINES * LENGTH; v += 256) {
+      const int major = v / LENGTH, minor = v % LENGTH;
+      const Pixel p = table[CHANNELS_LAST ? major : minor];
+      const int c = CHANNELS_LAST ? minor : major;
+      if (p.inside && channel_base + c < channels) *(real*)place(p, c) = stages[major * PITCH + minor];
     }
   }
 }

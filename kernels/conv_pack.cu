@@ -6,13 +6,19 @@
  * launch      conv2d_pack_weight: grid-stride, 256 threads; conv2d_pack_input: (ceil(pixels/32), ceil(pitch/32),
  *             images * groups) blocks of 32 x 8
  * cost        each element read once and written once; no arithmetic
- * order       a copy
+ * order       a copy (TF32: rounded to TF32, to nearest)
  * measured    not measured
  * source      -
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float64 float16 bfloat16
+ * specialise  real = float32 float64 float16 bfloat16; TF32 = 0
+ * specialise  real = float32; TF32 = 1
  */
 #include "scalar.cuh"
+
+template <class T> __device__ __forceinline__ T rounded(T x) {
+  if constexpr (TF32) return f32_to_tf32(x);
+  else return x;
+}
 
 extern "C" __global__ void __launch_bounds__(256, 4) conv2d_pack_weight(
     const real* __restrict__ weight,  // element (g, a, b, r, s) at g * stride_g + a * stride_a + ...
@@ -27,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(256, 4) conv2d_pack_weight(
     rest /= size_a;
     const int s = (int)(rest % kernel_cols), r = (int)(rest / kernel_cols % kernel_rows);
     const int64_t g = rest / kernel_cols / kernel_rows;
-    packed[i] = b < size_b ? weight[g * stride_g + a * stride_a + b * stride_b + r * stride_r + s * stride_s] : real{};
+    packed[i] =
+        b < size_b ? rounded(weight[g * stride_g + a * stride_a + b * stride_b + r * stride_r + s * stride_s]) : real{};
   }
 }
 

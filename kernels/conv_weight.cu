@@ -1,6 +1,7 @@
 /* conv_weight.cu: the gradient of a 2-D convolution with respect to its weights, exact in the input's precision.
  *
  * formula     dw[o,c,r,s] = sum_{n,p,q} dy[n,o,p,q] x[n,c, p*stride - pad + r*dilation, q*stride - pad + s*dilation]
+ *             BORDER: outside the image stand pixels of it
  * layout      any strides; CHANNELS_LAST: lanes run along channels instead of pixels
  * launch      conv2d_weight_partial: splits * groups * taps * ceil(Cout/64) * ceil(Cin/64) blocks of 256 threads;
  *             conv2d_weight_reduce: grid-stride, 256 threads
@@ -12,7 +13,7 @@
  * hot         conv2d_weight_partial
  * source      split-K: CUTLASS, "Efficient GEMM in CUDA"
  * arch        75 80 86 89 90 100 120
- * specialise  real = float32 float64 float16 bfloat16; CHANNELS_LAST = 0 1
+ * specialise  real = float32 float64 float16 bfloat16; CHANNELS_LAST = 0 1; BORDER = 0 1
  */
 #include "conv_geometry.cuh"
 #include "scalar.cuh"
@@ -35,11 +36,11 @@ extern "C" __global__ void __launch_bounds__(256, WEIGHT_BLOCKS) conv2d_weight_p
     int64_t source_n, int64_t source_c, int64_t source_h, int64_t source_w,
     int64_t pixels_per_split, int images, int groups, int out_channels, int in_channels, int source_rows,
     int source_cols, int rows, int cols, int kernel_rows, int kernel_cols, int stride_rows, int stride_cols,
-    int pad_top, int pad_left, int dilation_rows, int dilation_cols, double inverse_plane) {
+    int pad_top, int pad_left, int dilation_rows, int dilation_cols, int border, double inverse_plane) {
   __shared__ __align__(16) accum grads[2][WK][PITCH];
   __shared__ __align__(16) accum sources[2][WK][PITCH];
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
   const int taps = kernel_rows * kernel_cols, thread = threadIdx.x;
   const int out_tiles = (out_channels + WT - 1) / WT, in_tiles = (in_channels + WT - 1) / WT;
   int block = blockIdx.x;
@@ -69,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(256, WEIGHT_BLOCKS) conv2d_weight_p
       if (CHANNELS_LAST || i == 0) {
         p = all.at(start + pixel_of(i));
         p.inside = p.inside && start + pixel_of(i) < last;
-        valid = p.inside && geometry.source<false>(p.row, p.col, tap, row, col);
+        valid = p.inside && geometry.source<false, BORDER>(p.row, p.col, tap, row, col);
       }
       const int o = out_base + channel_of(i), c = in_base + channel_of(i);
       next_grad[i] = p.inside && o < out_channels

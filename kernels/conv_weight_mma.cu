@@ -1,6 +1,7 @@
 /* conv_weight_mma.cu: the gradient of a 2-D convolution with respect to its weights on the tensor cores, float32 sums.
  *
  * formula     dw[o,c,r,s] = sum_{n,p,q} dy[n,o,p,q] x[n,c, p*stride - pad + r*dilation, q*stride - pad + s*dilation]
+ *             BORDER: outside the image stand pixels of it
  * layout      dy and x channels last, [image][row][col][group][pitch], pitches multiples of 8, zeros past the channels;
  *             partial sums [split][group][tap][Cout / groups][C / groups], which conv2d_weight_reduce adds
  * launch      splits * groups * taps * ceil(Cout/128) * ceil(Cin/BN) blocks of 256, STAGES * (128 + BN) * 64 bytes shared
@@ -11,7 +12,7 @@
  * hot         conv2d_weight_mma
  * source      mma.sync m16n8k16 fragments, ldmatrix.trans: PTX ISA, section 9.7.14; split-K: CUTLASS, "Efficient GEMM"
  * arch        80 86 89 90 100 120
- * specialise  real = float16 bfloat16; BN = 64 128; STAGES = 3 4
+ * specialise  real = float16 bfloat16; BN = 64 128; STAGES = 3 4; BORDER = 0 1
  */
 #include "conv_geometry.cuh"
 #include "conv_multiply.cuh"
@@ -33,11 +34,11 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_weight_mma(
     int64_t pixels_per_split, int images, int groups, int grad_pitch, int source_pitch, int out_channels,
     int in_channels, int source_rows, int source_cols, int rows, int cols, int kernel_rows, int kernel_cols,
     int stride_rows, int stride_cols, int pad_top, int pad_left, int dilation_rows, int dilation_cols,
-    double inverse_plane) {
+    int border, double inverse_plane) {
   extern __shared__ __align__(16) unsigned char shared[];
   real* stages = (real*)shared;  // STAGES x { grads [BK][BM], sources [BK][BN] }
   const Geometry geometry{kernel_cols, stride_rows,   stride_cols,   pad_top,    pad_left,
-                          dilation_rows, dilation_cols, source_rows, source_cols};
+                          dilation_rows, dilation_cols, source_rows, source_cols, border};
   const Pixels all{images, rows, cols, inverse_plane};
   const int taps = kernel_rows * kernel_cols, thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
   const int out_tiles = (out_channels + BM - 1) / BM, in_tiles = (in_channels + BN - 1) / BN;
@@ -73,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv2d_weight_mma(
         const Pixel p = all.at(next + line);
         int row = 0, col = 0;
         const bool ok = next + line < last && at < source_pitch
-                        && geometry.source<false>(p.row, p.col, tap, row, col);
+                        && geometry.source<false, BORDER>(p.row, p.col, tap, row, col);
         const int64_t pixel = ((int64_t)p.image * source_rows + row) * source_cols + col;
         const real* from = source + (pixel * groups + group) * source_pitch + at;
         cp_async16(&sources[swizzled<BN>(line, piece)], ok ? from : source, ok);

@@ -28,6 +28,9 @@ class Case(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     bias: bool = True
+    mode: str = "zeros"
+    scaled: bool = False
+    activation: str | None = None
 
     def parameters(self) -> tuple[Any, ...]:
         return self.stride, self.padding, self.dilation, self.groups
@@ -40,7 +43,7 @@ class Case(NamedTuple):
 
 
 def draw(case: Case, dtype: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, weight, bias and a gradient, exactly representable in ``dtype``."""
+    """x, weight, bias and a gradient, exactly representable in ``dtype``; the bias serves as scale, too."""
     rng = np.random.default_rng(seed)
     shapes = (
         (case.n, case.channels, *case.size),
@@ -53,23 +56,30 @@ def draw(case: Case, dtype: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.
     return tuple(arrays)  # type: ignore[return-value]
 
 
-def reference(case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """The convolution of torch in float64, the padding done beforehand."""
+def padded(case: Case, x: Any) -> Any:
+    """A tensor with what stands around it."""
     top, bottom, left, right = case.borders()
-    padded = torch.nn.functional.pad(torch.from_numpy(x), (left, right, top, bottom))
-    b = None if bias is None else torch.from_numpy(bias)
-    y = torch.nn.functional.conv2d(
-        padded, torch.from_numpy(weight), b, case.stride, 0, case.dilation, case.groups
-    )
+    mode = "constant" if case.mode == "zeros" else case.mode
+    return torch.nn.functional.pad(x, (left, right, top, bottom), mode)
+
+
+def reference(
+    case: Case, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, scale: np.ndarray | None = None
+) -> np.ndarray:
+    """The convolution of torch in float64, the padding done beforehand, the activation afterwards."""
+    around = padded(case, torch.from_numpy(x))
+    y = torch.nn.functional.conv2d(around, torch.from_numpy(weight), None, case.stride, 0, case.dilation, case.groups)
+    for vector, join in ((scale, torch.mul), (bias, torch.add)):
+        y = y if vector is None else join(y, torch.from_numpy(vector)[:, None, None])
+    if case.activation:
+        y = y.clamp(0, None if case.activation == "relu" else 6)
     return y.numpy()
 
 
 def reference_adjoints(case: Case, x: np.ndarray, weight: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Both adjoints by torch's automatic differentiation in float64."""
+    """Both adjoints of the sums by torch's automatic differentiation in float64."""
     tx, tw = torch.from_numpy(x).requires_grad_(), torch.from_numpy(weight).requires_grad_()
-    top, bottom, left, right = case.borders()
-    padded = torch.nn.functional.pad(tx, (left, right, top, bottom))
-    y = torch.nn.functional.conv2d(padded, tw, None, case.stride, 0, case.dilation, case.groups)
+    y = torch.nn.functional.conv2d(padded(case, tx), tw, None, case.stride, 0, case.dilation, case.groups)
     return tuple(g.numpy() for g in torch.autograd.grad(y, (tx, tw), torch.from_numpy(grad)))
 
 
@@ -80,26 +90,30 @@ def check(path: Any, case: Case, dtype: str, layout: str = "nchw", seed: int = 0
     ax, aw, ag = (path.array(a, dtype, layout) for a in (x, weight, grad))
     ab = path.array(bias, dtype) if case.bias else None
 
-    y = cv3gpu.conv2d(ax, aw, ab, *case.parameters())
-    scale = reference(case, abs(x), abs(weight), abs(bias))
-    terms = case.channels // case.groups * taps
-    assert_close(path.numpy(y), reference(case, x, weight, bias if case.bias else None), dtype, terms, scale)
+    factor = path.array(bias, dtype) if case.scaled else None
+    mode = {"padding_mode": case.mode}
+    y = cv3gpu.conv2d(ax, aw, ab, *case.parameters(), **mode, scale=factor, activation=case.activation)
+    given = bias if case.bias else None, bias if case.scaled else None
+    magnitude = (None if v is None else abs(v) for v in given)
+    scale = reference(case._replace(activation=None), abs(x), abs(weight), *magnitude)
+    terms = case.channels // case.groups * taps + 1
+    assert_close(path.numpy(y), reference(case, x, weight, *given), dtype, terms, scale)
     if layout == "nhwc" and case.channels > 1:
         assert _array.memory_format(y) == "nhwc" or 1 in y.shape
 
     wanted = reference_adjoints(case, x, weight, grad)
     scales = reference_adjoints(case, abs(x), abs(weight), abs(grad))
-    dx = cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters())
+    dx = cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters(), **mode)
     assert_close(path.numpy(dx), wanted[0], dtype, case.out // case.groups * taps, scales[0])
-    dw = cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters())
+    dw = cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters(), **mode)
     assert_close(path.numpy(dw), wanted[1], dtype, case.n * case.output()[0] * case.output()[1], scales[1])
 
 
-def random_case(rng: np.random.Generator) -> Case:
-    """Any convolution of moderate size that has a result."""
+def random_case(rng: np.random.Generator, side: int = 16, channels: int = 6) -> Case:
+    """Any convolution of moderate size that has a result; of up to so many channels a group."""
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
-        per_group, multiple = int(rng.integers(1, 7)), int(rng.integers(1, 7))
+        per_group, multiple = int(rng.integers(1, channels + 1)), int(rng.integers(1, channels + 1))
         kernel = tuple(int(k) for k in rng.integers(1, 6, 2))
         dilation = tuple(int(k) for k in rng.integers(1, 4, 2))
         stride = (1, 1) if rng.random() < 0.5 else tuple(int(k) for k in rng.integers(1, 4, 2))
@@ -110,23 +124,17 @@ def random_case(rng: np.random.Generator) -> Case:
             padding = tuple(int(k) for k in rng.integers(0, 4, 4))
         else:
             padding = tuple(int(k) for k in rng.integers(0, 4, 2))
+        mode = str(rng.choice(["zeros", "zeros", "reflect", "replicate", "circular"]))
+        activation = [None, None, "relu", "relu6"][int(rng.integers(4))]
+        size = tuple(int(k) for k in rng.integers(3, side + 1, 2))
         case = Case(
-            int(rng.integers(1, 4)), groups * per_group, tuple(int(k) for k in rng.integers(3, 17, 2)),
-            groups * multiple, kernel, stride, padding, dilation, groups, bool(rng.random() < 0.5),
+            int(rng.integers(1, 4)), groups * per_group, size, groups * multiple, kernel, stride, padding, dilation,
+            groups, bool(rng.random() < 0.5), mode, bool(rng.random() < 0.3), activation,
         )  # fmt: skip
-        if min(case.output()) > 0:
+        around = case.borders()
+        fits = all(max(around[2 * a : 2 * a + 2]) <= size[a] - (mode == "reflect") for a in (0, 1))
+        if min(case.output()) > 0 and (fits or mode in ("zeros", "replicate")):
             return case
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_cpu_paths_agree_with_float64_on_300_random_configurations(cpu_path: Any, dtype: str) -> None:
-    rng = np.random.default_rng(7)
-    for seed in range(300):
-        case = random_case(rng)
-        try:
-            check(cpu_path, case, dtype, "nhwc" if seed % 3 == 0 else "nchw", seed)
-        except AssertionError as error:
-            raise AssertionError(f"configuration {seed}: {case}") from error
 
 
 # One case per branch of the kernels and of their launch arithmetic.
@@ -146,6 +154,17 @@ GENERAL = {
     "long sum": Case(n=1, channels=72, out=8, size=(5, 4)),
     "many pixels": Case(n=3, channels=4, out=4, size=(17, 13)),
     "pointwise": Case(channels=24, out=16, kernel=(1, 1), padding=(0, 0)),
+    "reflect": Case(size=(6, 8), padding=(2, 3), dilation=(1, 2), mode="reflect"),
+    "replicate": Case(size=(3, 5), padding=(4, 0, 1, 6), stride=(2, 1), mode="replicate"),
+    "circular": Case(size=(4, 6), channels=16, padding=(4, 3), kernel=(5, 3), mode="circular"),
+    "border and groups of 8": Case(channels=16, out=16, groups=2, size=(6, 4), mode="reflect"),
+    "border of zero pixels": Case(padding=(0, 0), mode="reflect"),
+    "scale and bias": Case(scaled=True),
+    "scale and relu": Case(channels=16, out=24, size=(5, 6), scaled=True, bias=False, activation="relu"),
+    "relu6": Case(size=(8, 8), channels=24, out=8, activation="relu6"),
+    "pointwise, relu": Case(channels=32, out=40, size=(4, 6), kernel=(1, 1), padding=(0, 0), scaled=True, activation="relu"),
+    "pointwise, groups": Case(channels=32, out=16, size=(4, 6), kernel=(1, 1), padding=(0, 0), groups=2),
+    "pointwise, strided": Case(channels=16, out=8, kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
     "more than 64 taps": Case(n=1, channels=2, out=2, size=(9, 9), kernel=(9, 8), padding=(4, 4)),
 }
 DEPTHWISE = {
@@ -161,6 +180,10 @@ DEPTHWISE = {
     "channels past 128": Case(n=1, channels=132, out=132, groups=132, size=(4, 3)),
     "odd channels": Case(channels=5, out=5, groups=5),
     "wide plane": Case(n=1, channels=2, out=2, groups=2, size=(5, 70)),
+    "reflect": Case(channels=8, out=8, groups=8, size=(6, 7), padding=(3, 2), dilation=(3, 2), mode="reflect"),
+    "replicate, strided": Case(channels=4, out=4, groups=4, stride=(2, 2), padding=(3, 4), mode="replicate"),
+    "circular, any kernel": Case(channels=4, out=4, groups=4, kernel=(4, 3), padding=(1, 2), mode="circular"),
+    "scale and relu6": Case(channels=8, out=8, groups=8, scaled=True, activation="relu6"),
 }
 KERNEL_CASES = {**GENERAL, **{f"depthwise {name}": case for name, case in DEPTHWISE.items()}}
 
@@ -178,14 +201,14 @@ def test_kernels_agree_with_float64(kernel_path: Any, name: str, dtype: str, lay
 def test_large_tile(
     kernel_path: Any, monkeypatch: pytest.MonkeyPatch, dtype: str, layout: str, size: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(conv, "_tile", lambda *_: 128)
-    monkeypatch.setattr(conv, "compute_capability", lambda _: 75)  # 16-bit inputs, too, on the ordinary cores
+    monkeypatch.setattr(conv._gpu, "_tile", lambda *_: 128)
+    monkeypatch.setattr(conv._gpu, "compute_capability", lambda _: 75)  # 16-bit inputs, too, on the ordinary cores
     check(kernel_path, Case(n=1, channels=12, out=132, size=size), dtype, layout)
 
 
 def test_blocks_that_do_several_images(kernel_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """More images and planes than a grid has rows: each block takes several, one after the other."""
-    monkeypatch.setattr(conv, "MAX_GRID_YZ", 2)
+    monkeypatch.setattr(conv._gpu, "MAX_GRID_YZ", 2)
     check(kernel_path, Case(n=5, channels=40, size=(6, 7)), "float16")
     for layout in ("nchw", "nhwc"):
         check(kernel_path, Case(n=5, channels=4, out=4, groups=4, size=(1, 9), padding=(0, 1), kernel=(1, 3)), "float32", layout)
@@ -201,6 +224,155 @@ def test_every_architecture_has_a_path(
 
     monkeypatch.setattr(host_backend, "capability", capability, raising=False)
     check(PATHS["host"], Case(channels=20, out=136, size=(6, 5)), dtype, layout)
+
+
+# ---- pixels by tap class --------------------------------------------------------------------------------
+
+
+def by_class(case: Case, tile: int = 64, adjoint: bool = False) -> bool:
+    """Whether a launch takes the pixels in nine rectangles."""
+    geometry = conv.geometry_of("test", "x", case.size, case.kernel, *case.parameters())
+    gpu = conv._gpu
+    return gpu._tiles(geometry, case.n, tile, adjoint, pointwise=True, by_class=True).plan == gpu.BY_CLASS
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(("dtype", "channels"), [("float32", 4), ("float64", 5), ("float16", 16), ("bfloat16", 3)])
+def test_pixels_by_tap_class(kernel_path: Any, dtype: str, channels: int, layout: str) -> None:
+    case = Case(n=2, channels=channels, size=(24, 21), out=6, padding=(18, 15), dilation=(18, 15))
+    assert by_class(case) and by_class(case, adjoint=True) and by_class(case, 128)
+    check(kernel_path, case, dtype, layout)
+
+
+def test_pixels_by_tap_class_of_other_kernels(kernel_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever an axis has three runs at most: steps, even kernels, a padding that is not the dilation."""
+    monkeypatch.setattr(conv._gpu, "_skips", lambda geometry, images, tile, adjoint: (
+        not (adjoint and geometry.stride != (1, 1)) and conv.tile_steps(geometry, images, tile, adjoint)[1] > 0
+    ))  # fmt: skip
+    cases = (
+        Case(size=(11, 9), stride=(2, 3), padding=(3, 2), dilation=(4, 1)),
+        Case(size=(9, 10), kernel=(2, 1), padding=(3, 0), dilation=(5, 1), groups=2),
+        Case(size=(9, 7), padding=(0, 3, 2, 0), dilation=(2, 2), scaled=True, activation="relu"),
+    )
+    for case in cases:
+        for dtype in ("float32", "float16"):
+            check(kernel_path, case, dtype, "nhwc")
+
+
+@pytest.mark.parametrize(("name", "size", "rate", "least"), [("D3", 65, 12, 1.02), ("D4", 65, 36, 1.3), ("M3", 33, 24, 1.15)])
+def test_tap_classes_save_tile_steps(name: str, size: int, rate: int, least: float) -> None:
+    """The count of (tile, tap) pairs of DeepLab's branches at batch 8, of which padding has the rest of 9 a tile."""
+    geometry = conv.geometry_of("test", "x", (size, size), (3, 3), 1, rate, rate, 1)
+    in_order, classed = conv.tile_steps(geometry, 8, 128, False)
+    every = 9 * -(-8 * size * size // 128)
+    print(f"{name}: {every} tile-steps with all taps, {in_order} in order, {classed} by tap class")
+    assert classed * least <= in_order <= every
+    useful = geometry.useful(False)
+    assert abs(useful - ((3 * size - 2 * rate) / (3 * size)) ** 2) < 1e-12
+    assert useful * every <= classed <= useful * every * 1.05 + 9 * 9
+    assert conv.tile_steps(geometry, 8, 128, True) == (in_order, classed)
+
+
+def test_tile_steps_against_a_search() -> None:
+    """By brute force over tiles, pixels and taps, forward and transposed."""
+    for case in (Case(n=3, size=(9, 8), padding=(4, 5), dilation=(4, 5)), Case(n=1, size=(7, 9), stride=(1, 1), padding=(2, 0))):
+        geometry = conv.geometry_of("test", "x", case.size, case.kernel, *case.parameters())
+        for adjoint in (False, True):
+            (rows, cols), (high, wide) = case.output(), case.size
+            if adjoint:
+                (rows, cols), (high, wide) = case.size, case.output()
+            sign, total = -1 if adjoint else 1, 0
+            pixels = [(i, j) for _ in range(case.n) for i in range(rows) for j in range(cols)]
+            for start in range(0, len(pixels), 16):
+                met = {
+                    (r, s) for i, j in pixels[start : start + 16] for r in range(3) for s in range(3)
+                    if 0 <= i + sign * (r * case.dilation[0] - case.padding[0]) < high
+                    and 0 <= j + sign * (s * case.dilation[1] - case.padding[1]) < wide
+                }  # fmt: skip
+                total += len(met)
+            assert conv.tile_steps(geometry, case.n, 16, adjoint)[0] == total
+
+
+# ---- TF32, borders, epilogues -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("case", [
+    Case(channels=20, out=72, size=(6, 5)), Case(channels=6, out=5, groups=1, stride=(2, 1)),
+    Case(channels=16, out=24, kernel=(1, 1), padding=(0, 0), scaled=True, activation="relu"),
+    Case(channels=16, out=6, groups=2, size=(5, 4), mode="circular"),
+    Case(n=2, channels=4, size=(24, 21), out=6, padding=(18, 15), dilation=(18, 15)),
+], ids=["tiles", "strided", "pointwise", "border", "classes"])  # fmt: skip
+def test_tf32_is_used_where_it_is_allowed_and_there_alone(kernel_path: Any, case: Case, layout: str) -> None:
+    x, weight, bias, grad = draw(case, "float32", 2)
+    ax, aw, ag = (path_array(kernel_path, a, layout) for a in (x, weight, grad))
+    vectors = [kernel_path.array(bias, "float32"), kernel_path.array(bias, "float32") if case.scaled else None]
+    mode = {"padding_mode": case.mode}
+    given = bias, bias if case.scaled else None
+    wanted = reference(case, x, weight, *given), reference_adjoints(case, x, weight, grad)[0]
+    magnitudes = (None if v is None else abs(v) for v in given)
+    scales = (
+        reference(case._replace(activation=None), abs(x), abs(weight), *magnitudes),
+        reference_adjoints(case, abs(x), abs(weight), abs(grad))[0],
+    )
+    for allowed in (True, False):
+        options = {**mode, "allow_tf32": allowed}
+        got = (
+            cv3gpu.conv2d(ax, aw, vectors[0], *case.parameters(), scale=vectors[1], activation=case.activation, **options),
+            cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters(), **options),
+        )
+        for result, want, scale in zip(got, wanted, scales, strict=True):
+            error = abs(kernel_path.numpy(result).astype(np.float64) - want)
+            assert (error <= (2.0**-10 if allowed else 2.0**-20) * scale + 1e-30).all()
+            assert (error.max() > 1e-6 * scale.max()) == allowed
+
+
+def path_array(path: Any, values: np.ndarray, layout: str) -> Any:
+    return path.array(values, "float32", layout)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("case", [
+    Case(), Case(channels=24, out=16, kernel=(1, 1), padding=(0, 0), size=(4, 6)), Case(channels=8, out=8, groups=8),
+    Case(channels=6, out=12, groups=6, kernel=(2, 3)), Case(channels=16, out=8, groups=2, stride=(2, 2)),
+], ids=["dense", "pointwise", "depthwise", "multiplier", "strided"])  # fmt: skip
+def test_results_into_a_part_of_the_channels(kernel_path: Any, case: Case, dtype: str, layout: str) -> None:
+    """A branch writes its channels of a concatenation, with the image's own bias, and no others."""
+    x, weight, bias, _ = draw(case, dtype, 1)
+    own = np.random.default_rng(2).integers(-3, 4, (case.n, case.out)).astype(float)
+    out = kernel_path.array(np.full((case.n, case.out + 16, *case.output()), 7.0), dtype, layout)
+    geometry = conv.geometry_of("test", "x", case.size, case.kernel, *case.parameters())
+    vector, first = kernel_path.array(bias, dtype), 8
+    conv.forward_into(
+        kernel_path.array(x, dtype, layout), kernel_path.array(weight, dtype), vector, geometry, out, first,
+        scale=vector, activation="relu6", image_bias=kernel_path.array(own, dtype),
+    )  # fmt: skip
+    got = kernel_path.numpy(out)
+    plain = case._replace(activation=None)
+    wanted = np.clip(reference(plain, x, weight, bias, bias) + own[:, :, None, None], 0, 6)
+    scale = reference(plain, abs(x), abs(weight), abs(bias), abs(bias)) + abs(own)[:, :, None, None]
+    assert_close(got[:, first : first + case.out], wanted, dtype, 100, scale)
+    assert (got[:, :first] == 7).all() and (got[:, first + case.out :] == 7).all()
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_padding_modes_are_those_of_numpys_pad(path: Any, mode: str) -> None:
+    """A kernel of one tap takes a pixel of the padded image."""
+    x = np.arange(20.0).reshape(1, 1, 4, 5)
+    words = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
+    wanted = np.pad(x, ((0, 0), (0, 0), (3, 2), (1, 4)), words.get(mode, mode))
+    one = path.array(np.ones((1, 1, 1, 1)), "float32")
+    y = cv3gpu.conv2d(path.array(x, "float32"), one, padding=(3, 2, 1, 4), padding_mode=mode)
+    np.testing.assert_array_equal(path.numpy(y), wanted)
+
+
+def test_not_a_number_passes_the_activation(path: Any) -> None:
+    x = path.array(np.array([np.nan, -1.0, np.inf, 3.0]).reshape(1, 1, 2, 2), "float32")
+    one = path.array(np.ones((1, 1, 1, 1)), "float32")
+    for activation, most in (("relu", np.inf), ("relu6", 6.0)):
+        y = path.numpy(cv3gpu.conv2d(x, one, activation=activation)).reshape(-1)
+        np.testing.assert_array_equal(y, [np.nan, 0.0, most, 3.0])
 
 
 def test_views_with_any_strides(path: Any) -> None:
@@ -350,6 +522,14 @@ FORWARD_REFUSALS = [
     (lambda: cv3gpu.conv2d(X, W, groups=2, padding="same", stride=2), ValueError, "padding must be a number where stride is not 1, got 'same'"),
     (lambda: cv3gpu.conv2d(X, W, groups=2, dilation=4), ValueError, r"x must be at least the dilated kernel's size \(9, 9\) with its padding, got \(6, 5\)"),
     (lambda: cv3gpu.conv2d(X, W, groups=2, padding=2**30), ValueError, r"padding must leave the padded image under 2\*\*31 rows and columns, got \(2147483654, 2147483653\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding_mode="mirror"), ValueError, "padding_mode must be one of 'zeros', 'reflect', .*, got 'mirror'"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding=5, padding_mode="reflect"), ValueError, r"padding must be at most 4 for 5 pixels where padding_mode is 'reflect', got \(5, 5, 5, 5\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, padding=(0, 7), padding_mode="circular"), ValueError, "padding must be at most 5 for 5 pixels where padding_mode is 'circular'"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, scale=2.0), TypeError, "scale must be a NumPy, CuPy or torch array, got float"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, scale=np.ones(6)), TypeError, r"scale must have the dtype of x \(float32\), got float64"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, scale=np.ones(4, np.float32)), ValueError, r"scale must have shape \[6\], got \(4,\)"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, activation="gelu"), ValueError, "activation must be one of 'relu', 'relu6', got 'gelu'"),
+    (lambda: cv3gpu.conv2d(X, W, groups=2, allow_tf32=1), TypeError, r"allow_tf32 must be True or False, got 1 \(int\)"),
     (lambda: cv3gpu.conv2d(X[:, :, :0], W, groups=2), ValueError, r"x must be at least the dilated kernel's size \(3, 3\) with its padding, got \(0, 5\)"),
 ]  # fmt: skip
 

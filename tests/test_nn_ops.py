@@ -355,6 +355,126 @@ def test_backward_of_a_public_call(device: str) -> None:
         close(a, b, 64 * terms**2)
 
 
+# ---- conv2d: borders, scale, activation -------------------------------------------------------------------
+
+# shapes of x and weight, padding (top, bottom, left, right), stride, groups, padding mode, scaled, activation
+FUSED: dict[str, tuple[Any, ...]] = {
+    "reflect": ((1, 2, 4, 3), (3, 2, 3, 3), [1, 2, 2, 0], 1, 1, "reflect", True, "relu"),
+    "replicate": ((1, 2, 3, 4), (2, 1, 3, 2), [4, 1, 0, 3], 2, 2, "replicate", False, None),
+    "circular": ((2, 2, 3, 2), (2, 2, 3, 3), [3, 1, 2, 2], 1, 1, "circular", False, "relu6"),
+    "zeros": ((1, 2, 4, 3), (2, 2, 3, 3), [1, 1, 1, 1], 1, 1, "zeros", True, None),
+}
+
+
+def fused_case(name: str, device: str, layout: str = "contiguous", dtype: Any = torch.float64) -> tuple[Any, ...]:
+    """Leaves x, weight, bias and scale or None, and the other arguments."""
+    x_shape, weight_shape, padding, stride, groups, mode, scaled, activation = FUSED[name]
+    x, weight = uniform(x_shape, device, dtype, 1), uniform(weight_shape, device, dtype, 2)
+    bias = uniform(weight_shape[:1], device, dtype, 3)
+    scale = uniform(weight_shape[:1], device, dtype, 4) if scaled else None
+    options = {"stride": stride, "padding": padding, "groups": groups, "padding_mode": mode, "activation": activation}
+    return with_layout(x, layout), weight, bias, scale, options
+
+
+def torch_fused(x: Any, weight: Any, bias: Any, scale: Any, options: dict[str, Any]) -> Any:
+    """Torch's own, one after the other."""
+    top, bottom, left, right = options["padding"]
+    mode = {"zeros": "constant"}.get(options["padding_mode"], options["padding_mode"])
+    padded = functional.pad(x, (left, right, top, bottom), mode)
+    y = functional.conv2d(padded, weight, None, options["stride"], 0, 1, options["groups"])
+    y = (y if scale is None else y * scale[:, None, None]) + bias[:, None, None]
+    return {None: lambda t: t, "relu": functional.relu, "relu6": functional.relu6}[options["activation"]](y)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", list(FUSED))
+def test_fused_conv2d_agrees_with_torch(name: str, layout: str, device: str) -> None:
+    x, weight, bias, scale, options = fused_case(name, device, layout)
+    leaves = [t for t in (x, weight, bias, scale) if t is not None]
+    got, want = cv3gpu.conv2d(x, weight, bias, scale=scale, **options), torch_fused(x, weight, bias, scale, options)
+    close(got, want, 40)
+    grad = uniform(tuple(want.shape), device, seed=5, grad=False)
+    for a, b in zip(torch.autograd.grad(got, leaves, grad), torch.autograd.grad(want, leaves, grad), strict=True):
+        close(a, b, 200)
+
+
+@pytest.mark.parametrize("name", list(FUSED))
+def test_fused_conv2d_derivatives(name: str, device: str) -> None:
+    x, weight, bias, scale, options = fused_case(name, device)
+    leaves = [t for t in (x, weight, bias, scale) if t is not None]
+
+    def call(*given: Any) -> Any:
+        scale = given[3] if len(given) > 3 else None
+        return cv3gpu.conv2d(*given[:3], scale=scale, **options)
+
+    assert gradcheck(call, leaves)
+    assert gradgradcheck(call, leaves)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", list(FUSED))
+def test_opcheck_fused_conv2d(name: str, layout: str, device: str) -> None:
+    x, weight, bias, scale, options = fused_case(name, device, layout, torch.float32)
+    geometry = [options["stride"]] * 2, options["padding"], [1, 1], options["groups"], options["padding_mode"]
+    ops = torch.ops.cv3gpu
+    torch.library.opcheck(ops.conv2d.default, (x, weight, bias, *geometry, scale, options["activation"], True))
+    grad = with_layout(torch.ones_like(ops.conv2d(x, weight, None, *geometry)).detach(), layout).requires_grad_()
+    torch.library.opcheck(ops.conv2d_adjoint_input.default, (grad, weight, list(x.shape[2:]), *geometry, True))
+    torch.library.opcheck(ops.conv2d_adjoint_weight.default, (grad, x, list(weight.shape[2:]), *geometry))
+
+
+@pytest.mark.parametrize("dims", [(0, None, None, 0), (None, 0, 0, None), (0, 0, None, 0)])
+@pytest.mark.parametrize("name", ["reflect", "zeros"])
+def test_vmap_of_fused_conv2d(name: str, dims: tuple[int | None, ...], device: str) -> None:
+    *given, options = fused_case(name, device)
+    given = [t.detach() if d is None else torch.stack([t, -2 * t]).detach() for t, d in zip(given, dims, strict=True)]
+
+    def run(x: Any, weight: Any, bias: Any, scale: Any) -> Any:
+        return cv3gpu.conv2d(x, weight, bias, scale=scale, **options)
+
+    got = torch.vmap(run, dims)(*given)
+    wanted = [run(*(t if d is None else t[i] for t, d in zip(given, dims, strict=True))) for i in range(2)]
+    close(got, torch.stack(wanted), 200)
+
+
+def test_fused_conv2d_under_autocast_and_compile(device: str) -> None:
+    x, weight, bias, scale, options = fused_case("reflect", device, dtype=torch.float32)
+    with torch.autocast(device, torch.bfloat16):
+        assert cv3gpu.conv2d(x, weight, bias, scale=scale, **options).dtype == torch.bfloat16
+
+    def step(x: Any, weight: Any, bias: Any, scale: Any) -> Any:
+        return cv3gpu.conv2d(x, weight, bias, scale=scale, **options).sum()
+
+    leaves = (x, weight, bias, scale)
+    got = torch.autograd.grad(torch.compile(step, fullgraph=True, backend="aot_eager")(*leaves), leaves)
+    for a, b in zip(got, torch.autograd.grad(step(*leaves), leaves), strict=True):
+        close(a, b, 100)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_folded_batch_norm(affine: bool, with_bias: bool, device: str) -> None:
+    x, weight, bias, _, _ = conv_case("padded", device)
+    norm = torch.nn.BatchNorm2d(3, affine=affine, device=device, dtype=torch.float64).eval()
+    with torch.no_grad():
+        norm.running_mean.copy_(uniform((3,), device, seed=6))
+        norm.running_var.copy_(uniform((3,), device, seed=7).abs() + 0.1)
+        if affine:
+            norm.weight.copy_(uniform((3,), device, seed=8))
+            norm.bias.copy_(uniform((3,), device, seed=9))
+    before = bias if with_bias else None
+    scale, shift = cv3gpu.nn.fold_batch_norm(norm, before)
+    got = cv3gpu.conv2d(x, weight, shift, padding=1, scale=scale, activation="relu")
+    close(got, norm(functional.conv2d(x, weight, before, padding=1)).relu(), 400)
+    assert cv3gpu.nn.fold_batch_norm(None, before) == (None, before)
+    assert cv3gpu.nn.fold_batch_norm(norm, before, torch.float16)[0].dtype == torch.float16
+    with pytest.raises(ValueError, match=r"^fold_batch_norm: norm must have running statistics, got"):
+        cv3gpu.nn.fold_batch_norm(torch.nn.BatchNorm2d(3, track_running_stats=False))
+
+
+# ---- what else a backward meets -----------------------------------------------------------------------------
+
+
 def test_expanded_gradient(device: str) -> None:
     x, weight, bias, options, _ = conv_case("strided", device)
     cv3gpu.conv2d(x, weight, bias, **options).sum().backward()  # its gradient has strides of zero

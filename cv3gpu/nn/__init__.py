@@ -11,15 +11,32 @@ from typing import TYPE_CHECKING, Any
 from . import ops
 
 if TYPE_CHECKING:
+    from .heads import ASPP as ASPP
+    from .heads import PyramidHead as PyramidHead
+    from .heads import PyramidPooling as PyramidPooling
     from .layers import Conv2d as Conv2d
     from .layers import ConvTranspose2d as ConvTranspose2d
     from .layers import DenseCRF as DenseCRF
     from .layers import MaxPool2d as MaxPool2d
     from .layers import MaxUnpool2d as MaxUnpool2d
+    from .layers import ResizeConv2d as ResizeConv2d
+    from .layers import SeparableConv2d as SeparableConv2d
     from .layers import Upsample as Upsample
+    from .layers import fold_batch_norm as fold_batch_norm
 
 _HOME = {
-    "layers": ("Conv2d", "ConvTranspose2d", "DenseCRF", "MaxPool2d", "MaxUnpool2d", "Upsample"),
+    "heads": ("ASPP", "PyramidHead", "PyramidPooling"),
+    "layers": (
+        "Conv2d",
+        "ConvTranspose2d",
+        "DenseCRF",
+        "MaxPool2d",
+        "MaxUnpool2d",
+        "ResizeConv2d",
+        "SeparableConv2d",
+        "Upsample",
+        "fold_batch_norm",
+    ),
 }
 _MODULES = ("layers",)
 _NAMES = {name: module for module, names in _HOME.items() for name in names}

@@ -83,6 +83,8 @@ def batch_vmap(op: Any) -> Callable[..., tuple[Any, Any]]:
 
 def as_under_autocast(x: Any, policy: Policy, device: str) -> Any:
     """What an operator is given under autocast: ``"lower"`` its dtype, ``"float32"`` no 16 bits, ``"keep"`` all."""
+    if isinstance(x, list | tuple):
+        return [as_under_autocast(element, policy, device) for element in x]
     if policy == "keep" or not isinstance(x, Tensor) or not x.is_floating_point():
         return x
     if policy == "lower":
@@ -120,14 +122,57 @@ def register(
 
     # register_autograd's formula is refused inside torch.func.grad (torch 2.13); the same rules as an
     # autograd.Function are not, so a transform's front end is given that one.
+    lists = [str(argument.type) == "List[Tensor]" for argument in op._schema.arguments]
     rules = {"forward": op.__call__, "setup_context": setup, "backward": backward, "vmap": vmap}
+    if any(lists):
+        rules = _one_by_one(rules)
     function: Any = type(op._opname, (torch.autograd.Function,), {k: staticmethod(v) for k, v in rules.items()})
     defaults = tuple(argument.default_value for argument in op._schema.arguments)
 
     def transformed(*args: Any) -> Any:
-        return function.apply(*args, *defaults[len(args) :])
+        args = (*args, *defaults[len(args) :])
+        if not any(lists):
+            return function.apply(*args)
+        lengths = tuple(len(x) if many else None for x, many in zip(args, lists, strict=True))
+        return function.apply(lengths, *_flat(args, lengths))
 
     _LIBRARY.impl(op._opname, transformed, "FuncTorchDynamicLayerFrontMode")
+
+
+def _flat(args: Sequence[Any], lengths: Sequence[int | None]) -> list[Any]:
+    """What is in lists one by one."""
+    return [x for arg, n in zip(args, lengths, strict=True) for x in ([arg] if n is None else arg)]
+
+
+def _nested(flat: Sequence[Any], lengths: Sequence[int | None]) -> list[Any]:
+    """The lists again."""
+    rest = iter(flat)
+    return [next(rest) if n is None else [next(rest) for _ in range(n)] for n in lengths]
+
+
+def _one_by_one(rules: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """The rules of an operator with lists of tensors for a function without: it takes the lists' lengths first."""
+
+    def forward(lengths: Any, *flat: Any) -> Any:
+        return rules["forward"](*_nested(flat, lengths))
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.lengths = inputs[0]
+        rules["setup_context"](ctx, tuple(_nested(inputs[1:], ctx.lengths)), output)
+
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        needs = ctx.needs_input_grad
+        try:
+            ctx.needs_input_grad = _nested(needs[1:], ctx.lengths)
+            found = rules["backward"](ctx, *grads)
+        finally:
+            ctx.needs_input_grad = needs
+        return None, *_flat(found, ctx.lengths)
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], lengths: Any, *flat: Any) -> Any:
+        return rules["vmap"](info, tuple(_nested(in_dims[1:], lengths)), *_nested(flat, lengths))
+
+    return {"forward": forward, "setup_context": setup, "backward": backward, "vmap": vmap}
 
 
 def pair_of_sizes(op: str, argument: str, value: Any) -> Sequence[int]:

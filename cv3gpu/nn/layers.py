@@ -10,13 +10,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import _check
-from ..conv import conv2d, conv_transpose2d
+from ..conv import conv2d, conv_transpose2d, is_diagonal, padding_of
 from ..crf import dense_crf
 from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
 from ..pool import max_pool2d, max_unpool2d
-from ..resize import interpolate, output_size
+from ..resize import TAPS, interpolate, output_size
+from ..resize_conv import resize_conv2d
+from ..separable import check_activations, separable_conv2d
 
-__all__ = ["Conv2d", "ConvTranspose2d", "DenseCRF", "MaxPool2d", "MaxUnpool2d", "Upsample"]
+__all__ = [
+    "Conv2d",
+    "ConvTranspose2d",
+    "DenseCRF",
+    "MaxPool2d",
+    "MaxUnpool2d",
+    "ResizeConv2d",
+    "SeparableConv2d",
+    "Upsample",
+    "fold_batch_norm",
+]
 
 
 class Conv2d(torch.nn.Conv2d):
@@ -27,7 +39,8 @@ class Conv2d(torch.nn.Conv2d):
 
     Notes
     -----
-    A ``padding_mode`` other than ``"zeros"`` pads first (`torch.nn.functional.pad`), then convolves.
+    A ``padding_mode`` other than ``"zeros"`` makes no padded copy on a GPU. TF32 is not used, whatever torch's flags
+    say.
 
     Examples
     --------
@@ -43,15 +56,22 @@ class Conv2d(torch.nn.Conv2d):
             return self.forward(input[None])[0]
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            input = functional.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            padding = 0
-        return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            left, right, top, bottom = self._reversed_padding_repeated_twice
+            padding = top, bottom, left, right
+        geometry: Any = (self.stride, padding, self.dilation, self.groups)
+        return conv2d(input, self.weight, self.bias, *geometry, padding_mode=self.padding_mode)
 
 
 class ConvTranspose2d(torch.nn.ConvTranspose2d):
     """`torch.nn.ConvTranspose2d`, computed by :func:`cv3gpu.conv_transpose2d`.
 
     The arguments, parameters, initial values and ``state_dict`` are those of `torch.nn.ConvTranspose2d`.
+
+    Notes
+    -----
+    In eval mode, where no gradient of the weight is wanted, the layer looks once at each new state of the weight (a GPU
+    is waited for then, so run it once before a CUDA graph is captured): a diagonal one, as FCN's bilinear
+    initialisation gives, upsamples every channel by itself.
 
     Examples
     --------
@@ -68,7 +88,17 @@ class ConvTranspose2d(torch.nn.ConvTranspose2d):
         size: Any = (self.stride, self.padding, self.kernel_size, 2, self.dilation)
         more: Any = self._output_padding(input, output_size, *size)  # type: ignore[arg-type]
         geometry: Any = (self.stride, self.padding, more, self.groups, self.dilation)
-        return conv_transpose2d(input, self.weight, self.bias, *geometry)
+        return conv_transpose2d(input, self.weight, self.bias, *geometry, diagonal=self._is_diagonal())
+
+    def _is_diagonal(self) -> bool:
+        weight = self.weight
+        wanted = weight.requires_grad and torch.is_grad_enabled()
+        if self.training or wanted or self.groups != 1 or torch.compiler.is_compiling() or weight.device.type == "meta":
+            return False
+        state = weight.data_ptr(), weight._version
+        if getattr(self, "_looked_at", None) != state:
+            self._looked_at, self._found_diagonal = state, is_diagonal(weight.detach())
+        return self._found_diagonal
 
 
 class Upsample(torch.nn.Upsample):
@@ -93,6 +123,234 @@ class Upsample(torch.nn.Upsample):
             h, w = input.shape[-2:]
             size, scale_factor = output_size("interpolate", h, w, None, scale_factor), None
         return interpolate(input, size, scale_factor, self.mode, self.align_corners)
+
+
+class ResizeConv2d(torch.nn.Module):
+    """An upsampling layer without checkerboards, computed by :func:`cv3gpu.resize_conv2d`: resize, then convolve.
+
+    What `torch.nn.Upsample` and `torch.nn.Conv2d` do one after the other, without the enlarged image in between,
+    forward and, where the factor is simple, backward. Names, shapes and initial values of ``weight`` and ``bias`` are
+    those of that `torch.nn.Conv2d`, so they go from one to the other unchanged.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, padding, dilation, bias, device, dtype
+        As for `torch.nn.Conv2d` of stride 1; the padding is ``"same"`` unless another is given.
+    size, scale_factor, mode, align_corners
+        As for :func:`cv3gpu.resize_conv2d`.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> layer = cv3gpu.nn.ResizeConv2d(8, 4, 3, scale_factor=2, mode="nearest")
+    >>> layer(torch.zeros(1, 8, 5, 6)).shape
+    torch.Size([1, 4, 10, 12])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        scale_factor: Any = None,
+        size: Any = None,
+        mode: str = "bilinear",
+        align_corners: bool = False,
+        padding: Any = "same",
+        dilation: int | tuple[int, int] = 1,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        op = "ResizeConv2d"
+        self.in_channels = _check.integer(op, "in_channels", in_channels, 1)
+        self.out_channels = _check.integer(op, "out_channels", out_channels, 1)
+        self.kernel_size = _check.pair(op, "kernel_size", kernel_size, 1)
+        self.mode = _check.choice(op, "mode", mode, tuple(TAPS))
+        self.align_corners = _check.flag(op, "align_corners", align_corners)
+        if (size is None) == (scale_factor is None):
+            got = "neither" if size is None else "both"
+            _check.fail(op, "size", "be given where scale_factor is not, and only there", got)
+        self.size, self.scale_factor = size, scale_factor
+        self.padding, self.dilation = padding, dilation
+        start = torch.nn.Conv2d(in_channels, out_channels, self.kernel_size, bias=bias, device=device, dtype=dtype)
+        self.weight, self.bias = start.weight, start.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Enlarges and convolves ``input`` [N, C, h, w] or [C, h, w]; returns [N, Cout, Ho, Wo] or [Cout, Ho, Wo]."""
+        if input.ndim == 3:
+            return self.forward(input[None])[0]
+        return resize_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            size=self.size,
+            scale_factor=self.scale_factor,
+            mode=self.mode,
+            align_corners=self.align_corners,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        names = ("kernel_size", "size", "scale_factor", "mode", "align_corners", "padding", "dilation")
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{self.in_channels}, {self.out_channels}, {given}, bias={self.bias is not None}"
+
+
+class SeparableConv2d(torch.nn.Module):
+    """A depthwise separable convolution, computed by :func:`cv3gpu.separable_conv2d`.
+
+    A depthwise convolution without a bias, and a 1x1 convolution; with ``mid_norm`` and ``norm`` a batch normalisation
+    after each, as Xception and MobileNetV2 have them. In evaluation these are folded, and all of it is one operator; in
+    training, where they need the statistics of the batch, the parts run one by one.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, bias, device, dtype
+        As for `torch.nn.Conv2d`; the padding may also be (top, bottom, left, right). ``bias`` is that of the 1x1 part.
+    mid_norm, norm : bool
+        Whether a `torch.nn.BatchNorm2d` follows the depthwise, and the 1x1 part.
+    mid_activation, activation : {None, "relu", "relu6"}
+        What follows after that.
+    eps : float
+        Of the normalisations; TensorFlow's checkpoints of Xception have 1e-3.
+
+    Notes
+    -----
+    The ``state_dict`` holds ``depthwise.weight`` [C, 1, kh, kw], ``pointwise.weight`` [Cout, C, 1, 1],
+    ``pointwise.bias`` [Cout], and the entries of `torch.nn.BatchNorm2d` under ``mid_norm`` and ``norm``. The initial
+    values are those of `torch.nn.Conv2d`.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> layer = cv3gpu.nn.SeparableConv2d(8, 16, 3, padding=6, dilation=6, bias=False, mid_norm=True, norm=True)
+    >>> layer.eval()(torch.zeros(1, 8, 16, 16)).shape
+    torch.Size([1, 16, 16, 16])
+    >>> [name for name, _ in layer.named_parameters()][:3]
+    ['depthwise.weight', 'mid_norm.weight', 'mid_norm.bias']
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: Any = 0,
+        dilation: int | tuple[int, int] = 1,
+        bias: bool = True,
+        *,
+        mid_norm: bool = False,
+        mid_activation: str | None = None,
+        norm: bool = False,
+        activation: str | None = None,
+        eps: float = 1e-5,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        op = "SeparableConv2d"
+        channels = _check.integer(op, "in_channels", in_channels, 1)
+        out = _check.integer(op, "out_channels", out_channels, 1)
+        size = _check.pair(op, "kernel_size", kernel_size, 1)
+        self.stride = _check.pair(op, "stride", stride, 1)
+        self.dilation = _check.pair(op, "dilation", dilation, 1)
+        self.padding = padding_of(op, padding, size, self.stride, self.dilation)
+        check_activations(op, mid_activation, activation)
+        self.mid_activation, self.activation = mid_activation, activation
+        has_bias, eps = _check.flag(op, "bias", bias), _check.real(op, "eps", eps, positive=True)
+        where: Any = {"device": device, "dtype": dtype}
+        normalise = torch.nn.BatchNorm2d
+        self.depthwise = torch.nn.Conv2d(channels, channels, size, groups=channels, bias=False, **where)
+        self.mid_norm = normalise(channels, eps, **where) if _check.flag(op, "mid_norm", mid_norm) else None
+        self.pointwise = torch.nn.Conv2d(channels, out, 1, bias=has_bias, **where)
+        self.norm = normalise(out, eps, **where) if _check.flag(op, "norm", norm) else None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolves ``input`` [N, C, H, W] or [C, H, W]; returns [N, Cout, Ho, Wo] or [Cout, Ho, Wo]."""
+        if input.ndim == 3:
+            return self.forward(input[None])[0]
+        weights = self.depthwise.weight, self.pointwise.weight
+        if any(norm is not None and norm.training for norm in (self.mid_norm, self.norm)):
+            return self._one_by_one(input, *weights)
+        mid_scale, mid_bias = fold_batch_norm(self.mid_norm, None, input.dtype)
+        scale, bias = fold_batch_norm(self.norm, self.pointwise.bias, input.dtype)
+        return separable_conv2d(
+            input,
+            *weights,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            mid_scale=mid_scale,
+            mid_bias=mid_bias,
+            mid_activation=self.mid_activation,
+            scale=scale,
+            activation=self.activation,
+        )
+
+    def _one_by_one(self, x: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tensor:
+        x = conv2d(x, depthwise, None, self.stride, self.padding, self.dilation, x.shape[1])
+        x = _activated(x if self.mid_norm is None else self.mid_norm(x), self.mid_activation)
+        x = conv2d(x, pointwise, self.pointwise.bias)
+        return _activated(x if self.norm is None else self.norm(x), self.activation)
+
+    def extra_repr(self) -> str:
+        """The arguments that no part shows."""
+        names = ("stride", "padding", "dilation", "mid_activation", "activation")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+def fold_batch_norm(
+    norm: torch.nn.BatchNorm2d | None, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> tuple[Tensor | None, Tensor | None]:
+    """A batch normalisation in use, after a convolution's bias, as the factor and the summand of each channel.
+
+    Parameters
+    ----------
+    norm : torch.nn.BatchNorm2d or None
+        With running statistics; they are used whether the layer is training or not. None: no factor, and the bias.
+    bias : Tensor [C], optional
+        That of the convolution in front of it.
+    dtype : torch.dtype, optional
+        Of the results; that of the statistics unless given.
+
+    Returns
+    -------
+    (scale, bias)
+        ``norm(conv2d(x, w, b))`` is ``conv2d(x, w, bias, scale=scale)``, up to rounding.
+
+    Examples
+    --------
+    >>> import torch, cv3gpu
+    >>> norm = torch.nn.BatchNorm2d(4).eval()
+    >>> x, w = torch.rand(1, 2, 5, 5), torch.rand(4, 2, 3, 3)
+    >>> scale, bias = cv3gpu.nn.fold_batch_norm(norm)
+    >>> y = cv3gpu.conv2d(x, w, bias, scale=scale, activation="relu")
+    >>> torch.allclose(y, norm(torch.conv2d(x, w)).relu())
+    True
+    """
+    if norm is None:
+        return None, bias
+    if norm.running_mean is None or norm.running_var is None:
+        _check.fail("fold_batch_norm", "norm", "have running statistics", "track_running_stats=False")
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else norm.weight * scale
+    shift = -(norm.running_mean if bias is None else norm.running_mean - bias) * scale
+    shift = shift if norm.bias is None else norm.bias + shift
+    dtype = dtype or scale.dtype
+    return scale.to(dtype), shift.to(dtype)
+
+
+
+
+def _activated(x: Tensor, activation: str | None) -> Tensor:
+    return x if activation is None else functional.relu(x) if activation == "relu" else functional.relu6(x)
 
 
 class MaxPool2d(torch.nn.MaxPool2d):

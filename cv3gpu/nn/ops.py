@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
-from . import crf_ops, pool_ops, upsample_ops
+from . import atrous_ops, crf_ops, pool_ops, pyramid_ops, resize_conv_ops, separable_ops, upsample_ops
 from ._registration import batch_vmap, define, empty, in_front, nothing_setup, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
@@ -25,15 +25,20 @@ _GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, SymInt groups
 _SAMPLING = 'float[2]? scale_factor=None, str mode="nearest", bool? align_corners=None, bool antialias=False'
 _OVERLAP = 'str format="xyxy", str kind="iou"'
 
-_CONV2D = define("conv2d", f"Tensor x, Tensor weight, Tensor? bias=None, {_GEOMETRY}", conv.conv2d)
+_CONV2D = define(
+    "conv2d",
+    f'Tensor x, Tensor weight, Tensor? bias=None, {_GEOMETRY}, str padding_mode="zeros", Tensor? scale=None, '
+    "str? activation=None, bool allow_tf32=False",
+    conv.conv2d,
+)
 _CONV2D_ADJOINT_INPUT = define(
     "conv2d_adjoint_input",
-    f"Tensor grad, Tensor weight, SymInt[2] input_size, {_GEOMETRY}",
+    f'Tensor grad, Tensor weight, SymInt[2] input_size, {_GEOMETRY}, str padding_mode="zeros", bool allow_tf32=False',
     conv.conv2d_adjoint_input,
 )
 _CONV2D_ADJOINT_WEIGHT = define(
     "conv2d_adjoint_weight",
-    f"Tensor grad, Tensor x, SymInt[2] kernel_size, {_GEOMETRY}",
+    f'Tensor grad, Tensor x, SymInt[2] kernel_size, {_GEOMETRY}, str padding_mode="zeros"',
     conv.conv2d_adjoint_weight,
 )
 _CONV_TRANSPOSE2D = define(
@@ -60,8 +65,8 @@ _LINEAR_SUM_ASSIGNMENT = define(
 
 # ---- backward -------------------------------------------------------------------------------------------
 #
-# conv2d is linear in x and in weight, so the three operators are closed under differentiation; a resize is
-# linear in x alone. Every setup keeps only the tensors that a wanted gradient needs.
+# The sums of conv2d are linear in x and in weight, so the three operators are closed under differentiation; a resize
+# is linear in x alone. Every setup keeps only the tensors that a wanted gradient needs.
 
 
 def _bilinear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -71,22 +76,51 @@ def _bilinear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.first_size, ctx.second_size = first.shape[2:], second.shape[2:]
 
 
+def _wanted(ctx: Any) -> tuple[bool, bool, bool, bool]:
+    """Whether gradients of x, weight, bias and scale are wanted; arguments that were left out are not counted."""
+    needs = (*ctx.needs_input_grad, *(False,) * 9)
+    return needs[0], needs[1], needs[2], needs[8]
+
+
+def _conv2d_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, *ctx.steps, ctx.padding_mode, scale, ctx.activation, ctx.allow_tf32 = inputs
+    wants_x, wants_weight, _, wants_scale = _wanted(ctx)
+    ctx.save_for_backward(
+        x if wants_weight or wants_scale else None,
+        weight if wants_x or wants_scale else None,
+        scale if wants_x or wants_weight else None,
+        output if ctx.activation else None,
+    )
+    ctx.first_size, ctx.second_size = x.shape[2:], weight.shape[2:]
+
+
 def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight = ctx.saved_tensors
+    x, weight, scale, output = ctx.saved_tensors
+    wants_x, wants_weight, wants_bias, wants_scale = _wanted(ctx)
+    mode, tf32 = ctx.padding_mode, ctx.allow_tf32
+    if output is not None:
+        passes = output > 0 if ctx.activation == "relu" else (output > 0) & (output < 6)
+        grad = grad.masked_fill(~passes, 0.0)
+    inner = grad if scale is None else grad * scale[:, None, None]
+    sums = _CONV2D(x, weight, None, *ctx.steps, mode, None, None, tf32) if wants_scale else None
     return (
-        None if weight is None else _CONV2D_ADJOINT_INPUT(grad, weight, ctx.first_size, *ctx.geometry),
-        None if x is None else _CONV2D_ADJOINT_WEIGHT(grad, x, ctx.second_size, *ctx.geometry),
-        grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
-        *(None,) * 4,
+        _CONV2D_ADJOINT_INPUT(inner, weight, ctx.first_size, *ctx.steps, mode, tf32) if wants_x else None,
+        _CONV2D_ADJOINT_WEIGHT(inner, x, ctx.second_size, *ctx.steps, mode) if wants_weight else None,
+        grad.sum((0, 2, 3)) if wants_bias else None,
+        *(None,) * 5,
+        None if sums is None else (grad * sums).sum((0, 2, 3)),
+        None,
+        None,
     )
 
 
 def _conv2d_adjoint_input_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     inner, weight = ctx.saved_tensors
+    *steps, mode, tf32 = ctx.geometry
     return (
-        None if weight is None else _CONV2D(grad, weight, None, *ctx.geometry),
-        None if inner is None else _CONV2D_ADJOINT_WEIGHT(inner, grad, ctx.second_size, *ctx.geometry),
-        *(None,) * 5,
+        None if weight is None else _CONV2D(grad, weight, None, *steps, mode, None, None, tf32),
+        None if inner is None else _CONV2D_ADJOINT_WEIGHT(inner, grad, ctx.second_size, *steps, mode),
+        *(None,) * 7,
     )
 
 
@@ -95,7 +129,7 @@ def _conv2d_adjoint_weight_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (
         None if x is None else _CONV2D(x, grad, None, *ctx.geometry),
         None if inner is None else _CONV2D_ADJOINT_INPUT(inner, grad, ctx.second_size, *ctx.geometry),
-        *(None,) * 5,
+        *(None,) * 6,
     )
 
 
@@ -183,25 +217,34 @@ def _split(x: Tensor, axis: int, n: int) -> tuple[Tensor, int]:
 
 
 def _conv2d_vmap(
-    info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
+    info: Any, in_dims: tuple[Any, ...], x: Tensor, weight: Tensor, bias: Tensor | None, *given: Any
 ) -> tuple[Tensor, int]:
-    n, (x_dim, weight_dim, bias_dim, *_) = info.batch_size, in_dims
-    out, axis = _linear_vmap(_CONV2D, n, x, x_dim, weight, weight_dim, None, geometry)
-    return _with_bias(out, axis, bias, bias_dim)
+    n, (x_dim, weight_dim, bias_dim, *others) = info.batch_size, in_dims
+    *geometry, mode, scale, activation, tf32 = given
+    more = mode, None, None, tf32
+    out, axis = _linear_vmap(_CONV2D, n, x, x_dim, weight, weight_dim, None, geometry, more)
+    if scale is not None:
+        out, axis = out.movedim(axis, 0) * _per_channel(scale, others[5]), 0
+    out, axis = _with_bias(out, axis, bias, bias_dim)
+    return out if activation is None else out.clamp(0, None if activation == "relu" else 6), axis
+
+
+def _per_channel(x: Tensor, dim: int | None) -> Tensor:
+    """To go with samples of images: one value a channel, of each sample or of all."""
+    return (x if dim is None else x.movedim(dim, 0)[:, None])[..., None, None]
 
 
 def _with_bias(out: Tensor, axis: int, bias: Tensor | None, bias_dim: int | None) -> tuple[Tensor, int]:
     if bias is not None:
-        shift = (bias if bias_dim is None else bias.movedim(bias_dim, 0)[:, None])[..., None, None]
-        out, axis = out.movedim(axis, 0) + shift, 0
+        out, axis = out.movedim(axis, 0) + _per_channel(bias, bias_dim), 0
     return out, axis
 
 
 def _conv2d_adjoint_input_vmap(
-    info: Any, in_dims: tuple[Any, ...], grad: Tensor, weight: Tensor, size: Sequence[int], *geometry: Any
+    info: Any, in_dims: tuple[Any, ...], grad: Tensor, weight: Tensor, size: Sequence[int], *given: Any
 ) -> tuple[Tensor, int]:
-    grad_dim, weight_dim, *_ = in_dims
-    return _linear_vmap(_CONV2D_ADJOINT_INPUT, info.batch_size, grad, grad_dim, weight, weight_dim, size, geometry)
+    n, (grad_dim, weight_dim, *_), geometry, more = info.batch_size, in_dims, given[:4], given[4:]
+    return _linear_vmap(_CONV2D_ADJOINT_INPUT, n, grad, grad_dim, weight, weight_dim, size, geometry, more)
 
 
 def _linear_vmap(
@@ -212,22 +255,23 @@ def _linear_vmap(
     weight: Tensor,
     weight_dim: int | None,
     third: Any,
-    geometry: Any,
+    geometry: Sequence[Any],
+    more: Sequence[Any],
 ) -> tuple[Tensor, int]:
     if weight_dim is None:
-        return _split(op(in_front(x, x_dim, n).flatten(0, 1), weight, third, *geometry), 0, n)
+        return _split(op(in_front(x, x_dim, n).flatten(0, 1), weight, third, *geometry, *more), 0, n)
     *steps, groups = geometry
     weights = weight.movedim(weight_dim, 0).flatten(0, 1)
-    return _split(op(_as_groups(x, x_dim, n), weights, third, *steps, groups * n), 1, n)
+    return _split(op(_as_groups(x, x_dim, n), weights, third, *steps, groups * n, *more), 1, n)
 
 
 def _conv2d_adjoint_weight_vmap(
-    info: Any, in_dims: tuple[Any, ...], grad: Tensor, x: Tensor, size: Sequence[int], *geometry: Any
+    info: Any, in_dims: tuple[Any, ...], grad: Tensor, x: Tensor, size: Sequence[int], *given: Any
 ) -> tuple[Tensor, int]:
     n, (grad_dim, x_dim, *_) = info.batch_size, in_dims
-    *steps, groups = geometry
-    out = _CONV2D_ADJOINT_WEIGHT(_as_groups(grad, grad_dim, n), _as_groups(x, x_dim, n), size, *steps, groups * n)
-    return _split(out, 0, n)
+    *steps, groups, mode = given
+    grads, images = _as_groups(grad, grad_dim, n), _as_groups(x, x_dim, n)
+    return _split(_CONV2D_ADJOINT_WEIGHT(grads, images, size, *steps, groups * n, mode), 0, n)
 
 
 def _conv_transpose2d_vmap(
@@ -263,6 +307,10 @@ def _conv2d_fake(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
+    padding_mode: str = "zeros",
+    scale: Tensor | None = None,
+    activation: str | None = None,
+    allow_tf32: bool = False,
 ) -> Tensor:
     op = "conv2d"
     _check.ndim(op, "x", x, 4, "[N, C, H, W]")
@@ -273,9 +321,10 @@ def _conv2d_fake(
     if weight.shape[1] * groups != x.shape[1]:
         wanted = f"[Cout, {int(x.shape[1]) / int(groups):g}, kh, kw]"
         _check.fail(op, "weight", f"have shape {wanted} to match x {tuple(x.shape)}", tuple(weight.shape))
-    if bias is not None:
-        _check.same_dtype(op, "bias", bias, "x", x)
-        _check.shape(op, "bias", bias, [weight.shape[0]])
+    for name, vector in (("bias", bias), ("scale", scale)):
+        if vector is not None:
+            _check.same_dtype(op, name, vector, "x", x)
+            _check.shape(op, name, vector, [weight.shape[0]])
     kernel_size = weight.shape[2:]
     around = conv.padding_of(op, padding, kernel_size, stride, dilation)
     size = conv.output_size(x.shape[2:], kernel_size, stride, around, dilation)
@@ -284,13 +333,13 @@ def _conv2d_fake(
 
 def _conv2d_adjoint_input_fake(grad: Tensor, weight: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_input", "grad", grad, 4, "[N, Cout, Ho, Wo]")
-    groups = geometry[3] if len(geometry) == 4 else 1
+    groups = geometry[3] if len(geometry) > 3 else 1
     return empty(grad, (grad.shape[0], weight.shape[1] * groups, *input_size))
 
 
 def _conv2d_adjoint_weight_fake(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     _check.ndim("conv2d_adjoint_weight", "grad", grad, 4, "[N, Cout, Ho, Wo]")
-    groups = geometry[3] if len(geometry) == 4 else 1
+    groups = geometry[3] if len(geometry) > 3 else 1
     return empty(grad, (grad.shape[1], x.shape[1] // groups, *kernel_size), "nchw")
 
 
@@ -350,7 +399,7 @@ def _linear_sum_assignment_fake(cost: Tensor, *options: Any) -> tuple[Tensor, Te
 # ---- registration ---------------------------------------------------------------------------------------
 
 
-register(_CONV2D, _conv2d_fake, _bilinear_setup, _conv2d_backward, _conv2d_vmap, "lower")
+register(_CONV2D, _conv2d_fake, _conv2d_setup, _conv2d_backward, _conv2d_vmap, "lower")
 register(
     _CONV2D_ADJOINT_INPUT,
     _conv2d_adjoint_input_fake,
@@ -441,9 +490,18 @@ def _conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    scale: Tensor | None = None,
+    activation: str | None = None,
+    allow_tf32: bool = False,
 ) -> Tensor:
-    geometry = _geometry("conv2d", _kernel_size("conv2d", weight), stride, padding, dilation, groups)
-    return _CONV2D(x, weight, bias, *geometry)
+    op = "conv2d"
+    geometry = _geometry(op, _kernel_size(op, weight), stride, padding, dilation, groups)
+    mode = _check.choice(op, "padding_mode", padding_mode, conv.PADDING_MODES)
+    if activation is not None:
+        _check.choice(op, "activation", activation, conv.ACTIVATIONS)
+    return _CONV2D(x, weight, bias, *geometry, mode, scale, activation, _check.flag(op, "allow_tf32", allow_tf32))
 
 
 def _conv2d_adjoint_input(
@@ -454,10 +512,15 @@ def _conv2d_adjoint_input(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    allow_tf32: bool = False,
 ) -> Tensor:
     op = "conv2d_adjoint_input"
     geometry = _geometry(op, _kernel_size(op, weight), stride, padding, dilation, groups)
-    return _CONV2D_ADJOINT_INPUT(grad, weight, pair_of_sizes(op, "input_size", input_size), *geometry)
+    mode = _check.choice(op, "padding_mode", padding_mode, conv.PADDING_MODES)
+    tf32 = _check.flag(op, "allow_tf32", allow_tf32)
+    return _CONV2D_ADJOINT_INPUT(grad, weight, pair_of_sizes(op, "input_size", input_size), *geometry, mode, tf32)
 
 
 def _conv2d_adjoint_weight(
@@ -468,10 +531,14 @@ def _conv2d_adjoint_weight(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
 ) -> Tensor:
     op = "conv2d_adjoint_weight"
     size = pair_of_sizes(op, "kernel_size", kernel_size)
-    return _CONV2D_ADJOINT_WEIGHT(grad, x, size, *_geometry(op, size, stride, padding, dilation, groups))
+    geometry = _geometry(op, size, stride, padding, dilation, groups)
+    mode = _check.choice(op, "padding_mode", padding_mode, conv.PADDING_MODES)
+    return _CONV2D_ADJOINT_WEIGHT(grad, x, size, *geometry, mode)
 
 
 def _conv_transpose2d(
@@ -483,6 +550,8 @@ def _conv_transpose2d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
+    *,
+    diagonal: bool = False,
 ) -> Tensor:
     op = "conv_transpose2d"
     named = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
@@ -490,6 +559,8 @@ def _conv_transpose2d(
     *before, dilation = (_check.pair(op, name, x, least.get(name, 0)) for name, x in named.items())
     if type(groups) is not int:
         groups = _check.integer(op, "groups", groups, 1)
+    if _check.flag(op, "diagonal", diagonal):
+        weight, groups = conv.diagonal_of(op, weight, groups)
     return _CONV_TRANSPOSE2D(x, weight, bias, *before, groups, dilation)
 
 
@@ -567,7 +638,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "box_iou": _box_iou,
     "box_iou_vjp": _box_iou_vjp,
     "linear_sum_assignment": _linear_sum_assignment,
+    **atrous_ops.OPERATORS,
     **crf_ops.OPERATORS,
     **pool_ops.OPERATORS,
+    **pyramid_ops.OPERATORS,
+    **resize_conv_ops.OPERATORS,
+    **separable_ops.OPERATORS,
     **upsample_ops.OPERATORS,
 }
