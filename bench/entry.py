@@ -235,6 +235,8 @@ _PACKAGES = (
     "numba",
     "numba-cuda",
     "scikit-image",
+    "scikit-learn",
+    "pyamg",
     "lapx",
     "trackeval",
     "motrics",

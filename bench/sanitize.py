@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 import cv3gpu
-from cv3gpu import _array, _kernel, kernels, mot
+from cv3gpu import _array, _kernel, kernels, mot, pyramid
 from cv3gpu.errors import ConvergenceWarning
 
 FOUND = 86  # exit status that the sanitizer gives where a tool found errors
@@ -88,6 +88,23 @@ def _conv_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
         yield f"conv2d_adjoint_weight {name}", adjoint
         transposed = functools.partial(cv3gpu.conv_transpose2d, grad, weight, **geometry)
         yield f"conv_transpose2d {name}", transposed
+    bordered = ("reflect", 20, 7, 1, 2), ("replicate", 8, 8, 8, 9), ("circular", 6, 4, 2, 8)
+    for mode, cin, cout, groups, padding in bordered:
+        x, weight = make((2, cin, 8, 9), dtype, layout), make((cout, cin // groups, 3, 3), dtype, layout)
+        vector = make((cout,), dtype, "nchw")
+        around = {"padding": padding, "groups": groups, "padding_mode": mode}
+        name = f"{mode} {cin}->{cout} {dtype} {layout}"
+        fused = {**around, "scale": vector, "activation": "relu6", "allow_tf32": dtype == "float32"}
+        yield f"conv2d {name}", functools.partial(cv3gpu.conv2d, x, weight, vector, **fused)
+        side = 8 + 2 * padding - 2, 9 + 2 * padding - 2
+        grad = make((2, cout, *side), dtype, layout)
+        adjoint = functools.partial(cv3gpu.conv2d_adjoint_input, grad, weight, (8, 9), **around)
+        yield f"conv2d_adjoint_input {name}", adjoint
+        adjoint = functools.partial(cv3gpu.conv2d_adjoint_weight, grad, x, (3, 3), **around)
+        yield f"conv2d_adjoint_weight {name}", adjoint
+    x, weight = make((2, 16, 24, 21), dtype, layout), make((8, 16, 3, 3), dtype, layout)
+    far = {"padding": (18, 15), "dilation": (18, 15), "allow_tf32": dtype == "float32"}
+    yield f"conv2d by tap class {dtype} {layout}", functools.partial(cv3gpu.conv2d, x, weight, **far)
 
 
 RESIZES = (
@@ -111,6 +128,44 @@ def _resize_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
             yield f"interpolate {name}", forward
             adjoint = functools.partial(cv3gpu.interpolate_adjoint, grad, (before, before), **options)
             yield f"interpolate_adjoint {name}", adjoint
+
+
+# Factor or size, and mode: phases that write between each other's columns, and the enlarged image in parts.
+ENLARGED: tuple[dict[str, Any], ...] = (
+    {"scale_factor": 2, "mode": "nearest"},
+    {"scale_factor": (1, 5), "mode": "nearest"},
+    {"size": (11, 17), "mode": "nearest-exact"},
+    {"size": (11, 17), "mode": "bilinear"},
+    {"size": (11, 17), "mode": "bicubic"},
+)
+
+
+def _resize_conv_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for options in ENLARGED:
+        for cin, cout in ((3, 5), (24, 72)):
+            x, weight = make((2, cin, 6, 7), dtype, layout), make((cout, cin, 3, 3), dtype, layout)
+            given, bias = {"padding": (1, 0, 2, 1), **options}, make((cout,), dtype, "nchw")
+            name = f"{' '.join(map(str, options.values()))} {cin}->{cout} {dtype} {layout}"
+            yield f"resize_conv2d {name}", functools.partial(cv3gpu.resize_conv2d, x, weight, bias, **given)
+            grad = cv3gpu.resize_conv2d(x, weight, bias, **given)
+            given.pop("size", None)
+            adjoint = functools.partial(cv3gpu.resize_conv2d_adjoint_input, grad, weight, (6, 7), **given)
+            yield f"resize_conv2d_adjoint_input {name}", adjoint
+            adjoint = functools.partial(cv3gpu.resize_conv2d_adjoint_weight, grad, x, (3, 3), **given)
+            yield f"resize_conv2d_adjoint_weight {name}", adjoint
+
+
+# Channels, output channels, side, kernel, stride, dilation: each tile, rows together and not, unrolled and any.
+SEPARABLE = ((6, 5, 8, 3, 1, 1), (70, 72, 9, 3, 1, 2), (5, 130, 11, 4, 2, 1))
+
+
+def _separable_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for cin, cout, side, size, stride, dilation in SEPARABLE:
+        x, depthwise = make((2, cin, side, side), dtype, layout), make((cin, 1, size, size), dtype)
+        given: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": (1, 2, 0, 3)}
+        given |= {"mid_scale": make((cin,), dtype), "mid_bias": make((cin,), dtype), "mid_activation": "relu"}
+        call = functools.partial(cv3gpu.separable_conv2d, x, depthwise, make((cout, cin, 1, 1), dtype), **given)
+        yield f"separable_conv2d {cin}->{cout} @{side} k{size} s{stride} d{dilation} {dtype} {layout}", call
 
 
 # Shape of the unaries and channels of the image: a tile of pairs and several, a batch, rows of one to many vectors.
@@ -219,9 +274,9 @@ def _few_iterations(*args: Any, **options: Any) -> Any:
 
 
 def _cluster_cases(make: Make, dtype: str) -> Iterator[Case]:
-    for points, features, clusters in ((70, 2, 3), (300, 5, 8), (300, 20, 40)):
+    for points, features, clusters in ((70, 2, 3), (300, 5, 8), (300, 20, 70)):
         x = make((points, features), dtype)
-        for options in ({}, {"sample_weight": make((points,), dtype)}):
+        for options in ({}, {"sample_weight": make((points,), dtype)}, {"init": "k-means||", "batch_size": 50}):
             call = functools.partial(_few_iterations, x, clusters, **options)
             yield f"kmeans {points}x{features} {clusters} {' '.join(options)} {dtype}", call
     for features in (2, 5):
@@ -251,6 +306,78 @@ def _metric_cases(make: Make) -> Iterator[Case]:
         yield f"boundary_f1 {dtype}", functools.partial(cv3gpu.boundary_f1, a, b, 2.0)
 
 
+def _graph_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """Points of one part and of two, of few features and many; lists of one pass and of two."""
+    for points, features, neighbors in ((70, 20, 5), (600, 2, 70)):
+        x = make((points, features), dtype)
+        name = f"{points}x{features} {dtype}"
+        yield f"knn_affinity {name}", functools.partial(cv3gpu.knn_affinity, x, neighbors)
+        for eps in (None, 0.2):
+            yield f"rbf_affinity {eps=} {name}", functools.partial(cv3gpu.rbf_affinity, x, gamma=1.0, eps=eps)
+
+
+def _threshold_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """One tile of ranks and several, of half stencils and of a matrix by rows."""
+    for height, width in ((9, 11), (40, 41)):
+        affinity = cv3gpu.pixel_affinity(make((2, height, width, 1), dtype), radius=3)
+        vector = make((2, height * width), dtype)
+        call = functools.partial(cv3gpu.spectral.best_threshold, affinity, vector, min_size=2)
+        yield f"best_threshold {height}x{width} {dtype}", call
+    column = make((70, 1), dtype)
+    call = functools.partial(cv3gpu.spectral.best_threshold, column * column.T, make((70,), dtype))
+    yield f"best_threshold of a matrix {dtype}", call
+
+
+def _eigen_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """Images by the multigrid and by filters, with weights that are stored and not; a matrix by rows."""
+    from cv3gpu.eigen import _gpu, _gpu_lobpcg, _gpu_multigrid
+
+    def pairs(affinity: Any, k: int) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return cv3gpu.smallest_eigenpairs(affinity, k, tol=1e-3, max_iter=2)
+
+    def iteration(affinity: Any) -> Any:
+        """A cycle, and a step of LOBPCG: what a solver that finds no numbers does not come to."""
+        matrix = _gpu._Pixels(affinity, True)
+        space = _gpu._Device(matrix, make((len(affinity), 4), "float64"), "float64", 0)
+        here = _gpu_lobpcg._Blocks(space, 4)
+        here.renew(space.scattered(4))
+        here.step(space.scattered(4))
+        return _gpu_multigrid.Cycle(matrix, affinity.flat, affinity.offsets, 0)(make((len(affinity), 4), "float32"))
+
+    for features, stored in ((1, True), (1, False), (3, False)):  # self weights: degrees are positive in any case
+        affinity = cv3gpu.pixel_affinity(make((24, 23, features), dtype), radius=3, self_weight=3.0, stored=stored)
+        for k in (3, 25):
+            yield f"smallest_eigenpairs {k} {features=} {stored=} {dtype}", functools.partial(pairs, affinity, k)
+        yield f"an iteration {features=} {stored=} {dtype}", functools.partial(iteration, affinity)
+    column = make((520, 1), dtype)
+    yield f"smallest_eigenpairs of a matrix {dtype}", functools.partial(pairs, column * column.T, 3)
+
+
+# Height, width and bins: one tile and several, bins that do not divide, more of them than a launch takes.
+PYRAMIDS = ((9, 13, (1, 2, 3, 6)), (70, 3, (1, 4)), (6, 261, (2,)), (8, 9, (1, 2, 3, 4, 5, 6, 7, 8, 9, 2)))
+
+
+def _pyramid_cases(make: Make, dtype: str, layout: str) -> Iterator[Case]:
+    for height, width, bins in PYRAMIDS:
+        x, vector = make((2, 5, height, width), dtype, layout), make((6,), dtype)
+        maps, weight = [make((2, 3, b, b), dtype) for b in bins], make((6, 5 + 3 * len(bins), 3, 3), dtype)
+        name = f"{height}x{width} {len(bins)} bins {dtype} {layout}"
+        yield f"pyramid_pool {name}", functools.partial(pyramid.pyramid_pool, x, bins)
+        cells = make((2, 5, pyramid.cells_of(bins), 1), dtype, layout)
+        call = functools.partial(pyramid.pyramid_pool_adjoint, cells, (height, width), bins)
+        yield f"pyramid_pool_adjoint {name}", call
+        finish = {"scale": vector, "activation": "relu"}
+        call = functools.partial(cv3gpu.pyramid_conv2d, x, maps, weight, vector, **finish)
+        yield f"pyramid_conv2d {name}", call
+    x, vectors = make((2, 20, 9, 8), dtype, layout), [make((k,), dtype) for k in (24, 7)]
+    weights = [make((24, 20, 3, 3), dtype), make((7, 20, 1, 1), dtype)]
+    ends = {"image_pooling": (make((3, 20, 1, 1), dtype),), "project": (make((9, 34, 1, 1), dtype),)}
+    call = functools.partial(cv3gpu.aspp, x, weights, vectors, dilations=(6, 1), scales=vectors, **ends)
+    yield f"aspp {dtype} {layout}", call
+
+
 def cases(library: str) -> Iterator[Case]:
     """Named calls that launch every kernel at least once, over dtypes, layouts and branches."""
     make = maker(library)
@@ -259,8 +386,11 @@ def cases(library: str) -> Iterator[Case]:
         for layout in ("nchw", "nhwc"):
             yield from _conv_cases(make, dtype, layout)
             yield from _resize_cases(make, dtype, layout)
+            yield from _resize_conv_cases(make, dtype, layout)
+            yield from _separable_cases(make, dtype, layout)
             yield from _pool_cases(make, dtype, layout)
             yield from _head_cases(make, dtype, layout)
+            yield from _pyramid_cases(make, dtype, layout)
     yield from _metric_cases(make)
     for dtype in ("float32", "float64"):
         boxes = [make((2, n, 4), dtype, "nchw") for n in (5, 33)]
@@ -277,6 +407,9 @@ def cases(library: str) -> Iterator[Case]:
         yield from _crf_cases(make, dtype)
         yield from _cluster_cases(make, dtype)
         yield from _affinity_cases(make, dtype)
+        yield from _graph_cases(make, dtype)
+        yield from _threshold_cases(make, dtype)
+        yield from _eigen_cases(make, dtype)
     yield from _cut_cases(make)
     yield from _slic_cases(make)
     yield from _mot_cases(library)

@@ -102,7 +102,10 @@ def _section(kind: str, data: Data | None, names: Iterable[str]) -> str:
 
 def benches() -> tuple[Any, ...]:
     """The modules with entries, in the order of the table."""
-    families = "conv resize pool upsample metrics crf graphcut graphcut_moves superpixel cluster eigen boxes assignment mot"
+    families = (
+        "conv separable resize resize_conv heads pool upsample metrics crf graphcut graphcut_moves superpixel cluster "
+        "neighbors eigen ncut spectral boxes assignment mot"
+    )
     return tuple(importlib.import_module(f"bench.bench_{name}") for name in families.split())
 
 

@@ -18,10 +18,14 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .affinity import ncut_value as ncut_value
     from .affinity import pixel_affinity as pixel_affinity
     from .affinity import rbf_affinity as rbf_affinity
+    from .affinity import region_affinity as region_affinity
     from .assignment import Assignment as Assignment
     from .assignment import linear_sum_assignment as linear_sum_assignment
+    from .atrous import aspp as aspp
+    from .atrous import aspp_vjp as aspp_vjp
     from .boxes import box_iou as box_iou
     from .boxes import box_iou_vjp as box_iou_vjp
+    from .checkerboard import overlap_uniformity as overlap_uniformity
     from .cluster import kmeans as kmeans
     from .cluster import mean_shift as mean_shift
     from .cluster import mean_shift_filter as mean_shift_filter
@@ -40,12 +44,30 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .graphcut import boykov_jolly as boykov_jolly
     from .graphcut import grab_cut as grab_cut
     from .graphcut import graph_cut as graph_cut
+    from .metrics import boundary_f1 as boundary_f1
+    from .metrics import confusion_matrix as confusion_matrix
+    from .metrics import mean_iou as mean_iou
+    from .metrics import panoptic_quality as panoptic_quality
+    from .metrics import pixel_accuracy as pixel_accuracy
+    from .metrics import rand_index as rand_index
+    from .metrics import segmentation_covering as segmentation_covering
+    from .metrics import variation_of_information as variation_of_information
     from .pool import max_pool2d as max_pool2d
     from .pool import max_pool2d_adjoint as max_pool2d_adjoint
     from .pool import max_unpool2d as max_unpool2d
     from .pool import max_unpool2d_adjoint as max_unpool2d_adjoint
+    from .pyramid import pyramid_conv2d as pyramid_conv2d
+    from .pyramid import pyramid_pooling as pyramid_pooling
     from .resize import interpolate as interpolate
     from .resize import interpolate_adjoint as interpolate_adjoint
+    from .resize_conv import resize_conv2d as resize_conv2d
+    from .resize_conv import resize_conv2d_adjoint_input as resize_conv2d_adjoint_input
+    from .resize_conv import resize_conv2d_adjoint_weight as resize_conv2d_adjoint_weight
+    from .separable import SeparableGradients as SeparableGradients
+    from .separable import separable_conv2d as separable_conv2d
+    from .separable import separable_conv2d_vjp as separable_conv2d_vjp
+    from .spectral import normalized_cut as normalized_cut
+    from .spectral import spectral_clustering as spectral_clustering
     from .superpixel.slic import slic as slic
     from .upsample import upsample_argmax as upsample_argmax
     from .upsample import upsample_cross_entropy as upsample_cross_entropy
@@ -56,16 +78,32 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
 __version__ = "0.1.0"
 
 _HOME = {
-    "affinity": ("knn_affinity", "laplacian", "ncut_value", "pixel_affinity", "rbf_affinity"),
+    "affinity": ("knn_affinity", "laplacian", "ncut_value", "pixel_affinity", "rbf_affinity", "region_affinity"),
     "assignment": ("Assignment", "linear_sum_assignment"),
+    "atrous": ("aspp", "aspp_vjp"),
     "boxes": ("box_iou", "box_iou_vjp"),
+    "checkerboard": ("overlap_uniformity",),
     "cluster": ("kmeans", "mean_shift", "mean_shift_filter", "mean_shift_segmentation"),
     "conv": ("conv2d", "conv2d_adjoint_input", "conv2d_adjoint_weight", "conv_transpose2d"),
     "crf": ("dense_crf", "dense_crf_vjp", "gaussian_filter", "gaussian_filter_vjp"),
     "eigen": ("smallest_eigenpairs",),
     "graphcut": ("alpha_beta_swap", "alpha_expansion", "boykov_jolly", "grab_cut", "graph_cut"),
+    "metrics": (
+        "boundary_f1",
+        "confusion_matrix",
+        "mean_iou",
+        "panoptic_quality",
+        "pixel_accuracy",
+        "rand_index",
+        "segmentation_covering",
+        "variation_of_information",
+    ),
     "pool": ("max_pool2d", "max_pool2d_adjoint", "max_unpool2d", "max_unpool2d_adjoint"),
+    "pyramid": ("pyramid_conv2d", "pyramid_pooling"),
     "resize": ("interpolate", "interpolate_adjoint"),
+    "resize_conv": ("resize_conv2d", "resize_conv2d_adjoint_input", "resize_conv2d_adjoint_weight"),
+    "separable": ("SeparableGradients", "separable_conv2d", "separable_conv2d_vjp"),
+    "spectral": ("normalized_cut", "spectral_clustering"),
     "superpixel.slic": ("slic",),
     "upsample": ("upsample_argmax", "upsample_cross_entropy", "upsample_cross_entropy_vjp"),
     "errors": (
@@ -76,7 +114,21 @@ _HOME = {
         "OutOfMemoryError",
     ),
 }
-_MODULES = ("affinity", "cluster", "crf", "densecrf", "eigen", "graphcut", "kernels", "mot", "nn", "superpixel", "viz")
+_MODULES = (
+    "affinity",
+    "checkerboard",
+    "cluster",
+    "crf",
+    "densecrf",
+    "eigen",
+    "graphcut",
+    "kernels",
+    "mot",
+    "nn",
+    "spectral",
+    "superpixel",
+    "viz",
+)
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [

@@ -550,6 +550,7 @@ def checkerboard_figure(trials: Sequence[Trial], *, title: str = "") -> Figure:
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(trial.name, fontsize=9)
         if trial.overlap is None:
+            row[0].set_box_aspect(1)
             row[0].text(0.5, 0.5, "all alike", ha="center", va="center", transform=row[0].transAxes, fontsize=9)
         else:
             taps = trial.overlap.taps
