@@ -33,6 +33,13 @@ def need_gpu() -> None:
         pytest.skip("needs a CUDA GPU")
 
 
+def need_torch_cuda() -> None:
+    """Skips the test where torch sees no GPU, or fails it where CV3GPU_REQUIRE_GPU=1."""
+    need_gpu()
+    if not importlib.import_module("torch").cuda.is_available():
+        (pytest.fail if REQUIRE_GPU else pytest.skip)("needs a torch built for CUDA")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Says how many tests wait for a GPU, so that nobody takes their silence for a pass."""
     skipped = terminalreporter.stats.get("skipped", [])
@@ -124,3 +131,31 @@ def kernel_path(request: pytest.FixtureRequest) -> Path:
 def cpu_path(request: pytest.FixtureRequest) -> Path:
     """The CPU paths."""
     return _enter(request.param, request)
+
+
+# ---- tests of torch operators ---------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
+    if request.param == "cuda":
+        need_torch_cuda()
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A gradcheck is ten thousand tiny calls, on which threads only wait for each other."""
+    torch = importlib.import_module("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """What torch.compile remembers does not outlive a test."""
+    yield
+    importlib.import_module("torch")._dynamo.reset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import cv3gpu  # noqa: E402
 import cv3gpu.nn  # noqa: E402  (registers the operators)
-from tests.test_nn_ops import _need_torch_cuda  # noqa: E402
 
 METHODS = ("lattice", "lattice_fine", "exact")
 EACH_ONCE = [("lattice", "potts"), ("lattice_fine", "diagonal"), ("exact", "matrix")]
@@ -31,27 +30,7 @@ NAMES = ("unary", "image", *PARAMETERS)
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "crf"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/crf")
 
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        _need_torch_cuda()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a gradcheck is thousands of tiny calls, on which threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh_compiler")
 
 
 def leaf(values: Any, device: str, dtype: Any = torch.float64, grad: bool = True) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,32 +23,11 @@ from cv3gpu.pyramid import (  # noqa: E402
     pyramid_pool,
     pyramid_pool_adjoint,
 )
-from tests.conftest import need_gpu  # noqa: E402
 
 LAYOUTS = ["contiguous", "channels_last", "strided"]
 RATES = (1, 2, 9)
 
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        need_gpu()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh_compiler")
 
 
 def numbers(

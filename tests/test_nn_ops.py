@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,40 +19,13 @@ from torch.nn import functional  # noqa: E402
 import cv3gpu  # noqa: E402
 import cv3gpu.nn  # noqa: E402  (registers the operators)
 from cv3gpu.conv import padding_of  # noqa: E402
-from tests.conftest import REQUIRE_GPU, need_gpu  # noqa: E402
+from tests.conftest import need_torch_cuda  # noqa: E402
 from tests.tolerance import assert_close  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # of torch's own conv2d
-
-
-def _need_torch_cuda() -> None:
-    need_gpu()
-    if not torch.cuda.is_available():
-        (pytest.fail if REQUIRE_GPU else pytest.skip)("needs a torch built for CUDA")
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        _need_torch_cuda()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # a gradcheck is ten thousand tiny calls, on which threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = [
+    pytest.mark.usefixtures("one_thread", "fresh_compiler"),
+    pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning"),  # of torch's own conv2d
+]
 
 
 def uniform(
@@ -934,7 +907,7 @@ def test_mixed_arrays_are_refused(device: str) -> None:
 
 
 def test_work_follows_the_current_stream() -> None:
-    _need_torch_cuda()
+    need_torch_cuda()
     x, weight, bias, options, terms = conv_case("groups", "cuda")
     late, stream = torch.zeros_like(x), torch.cuda.Stream()
     cv3gpu.conv2d(late, weight, bias, **options)  # compiled and loaded
@@ -952,7 +925,7 @@ def test_work_follows_the_current_stream() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_cuda_graph(dtype: Any) -> None:
-    _need_torch_cuda()
+    need_torch_cuda()
     x, weight, bias, options, _ = conv_case("groups", "cuda", dtype)
 
     def step() -> tuple[Any, ...]:

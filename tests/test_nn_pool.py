@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional  # noqa: E402
 import cv3gpu.nn  # noqa: E402
 from cv3gpu.pool import max_pool2d, max_pool2d_adjoint, max_unpool2d, max_unpool2d_adjoint  # noqa: E402
 from cv3gpu.upsample import upsample_argmax, upsample_cross_entropy, upsample_cross_entropy_vjp  # noqa: E402
-from tests.conftest import need_gpu  # noqa: E402
+from tests.conftest import need_torch_cuda  # noqa: E402
 
 LAYOUTS = ["contiguous", "channels_last", "strided"]
 WINDOWS: dict[str, dict[str, Any]] = {
@@ -27,27 +27,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "ceil": {"kernel_size": 2, "ceil_mode": True},
 }
 
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        need_gpu()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh_compiler")
 
 
 def numbers(shape: tuple[int, ...], device: str, dtype: Any = torch.float64, layout: str = "contiguous") -> Any:
@@ -357,7 +337,7 @@ def test_errors_are_those_of_numpy(name: str) -> None:
 
 
 def test_cuda_graph() -> None:
-    need_gpu()
+    need_torch_cuda()
     x, target = numbers((2, 8, 16, 16), "cuda", torch.float32), classes((2, 61, 67), 8, "cuda")
 
     def step() -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from cv3gpu.resize_conv import (  # noqa: E402
     resize_conv2d_adjoint_input,
     resize_conv2d_adjoint_weight,
 )
-from tests.conftest import need_gpu  # noqa: E402
 
 LAYOUTS = ["contiguous", "channels_last", "strided"]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -30,27 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bicubic": {"scale_factor": (1.5, 2.0), "mode": "bicubic", "align_corners": True, "padding": "valid"},
 }
 
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        need_gpu()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh_compiler")
 
 
 def numbers(shape: tuple[int, ...], device: str, dtype: Any = torch.float64, layout: str = "contiguous") -> Any:

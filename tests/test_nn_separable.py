@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.nn import functional  # noqa: E402
 
 import cv3gpu.nn  # noqa: E402
 from cv3gpu import separable_conv2d, separable_conv2d_vjp  # noqa: E402
-from tests.conftest import need_gpu  # noqa: E402
+from tests.conftest import need_torch_cuda  # noqa: E402
 from tests.test_separable import REFUSALS, D, G, P, X  # noqa: E402
 
 LAYOUTS = ["contiguous", "channels_last", "strided"]
@@ -26,27 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "same": {"padding": "same", "dilation": 2, "mid_activation": "relu6", "activation": "relu"},
 }
 
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """A device for the tensors of a test; ``"cuda"`` only where there is one."""
-    if request.param == "cuda":
-        need_gpu()
-    return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("one_thread", "fresh_compiler")
 
 
 def leaf(shape: tuple[int, ...], device: str, dtype: Any = torch.float64, layout: str = "contiguous") -> Any:
@@ -229,7 +208,7 @@ def test_kernels_below_the_dispatcher(host_backend: Any) -> None:
 
 
 def test_cuda_graph() -> None:
-    need_gpu()
+    need_torch_cuda()
     given = tensors("cuda", torch.float32)
 
     def step() -> tuple[Any, ...]:
