@@ -1,7 +1,12 @@
 """The ten smallest pairs of normalised cuts on photographs, against SciPy's ARPACK; products of affinities and blocks.
 
 The eigensolver starts from an affinity that is there, ARPACK from its normalised matrix by rows. Both are asked for
-residuals of 1e-6: ours by a tolerance relative to the eigenvalues, as it has it. One core, and a second time all.
+residuals of 1e-6: ours by a tolerance relative to the eigenvalues, as it has it. One core, and a second time all. On a
+GPU: the multigrid, and filters alone (of an affinity that is stored, or made of the image anew), against cupyx's eigsh.
+
+How the cost grows: the astronaut from 128x128 to 512x512 at the default tolerance, one core, with iterations and the
+peak memory beyond what a fresh process had when it was called, the affinity left out. The error there is the largest
+residual, by a product of the affinity: no exact eigenvalue is farther off than that.
 
 ``bytes`` of a product are those of the half stencil and of the block before and after; ``flops`` two for each of its
 neighbours. Of the eigensolver they are those of one product.
@@ -10,9 +15,13 @@ neighbours. Of the eigensolver they are those of one product.
 from __future__ import annotations
 
 import functools
+import importlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -69,7 +78,7 @@ def pair_errors(reference: np.ndarray, got: Any) -> Errors:
         if not got.residual.max() <= RESIDUAL:
             return WRONG
         got = got.eigenvalues
-    return dense_errors(reference, got)
+    return product_errors(reference, got)
 
 
 def _pairs(size: int) -> Work:
@@ -94,6 +103,96 @@ def _pairs(size: int) -> Work:
     return work
 
 
+# ---- growth ---------------------------------------------------------------------------------------------
+
+# As `grown`, in a process of its own; the call went once before, on a small input.
+_MEMORY = """
+import sys
+from bench import bench_eigen, peers
+from cv3gpu.eigen import smallest_eigenpairs
+def call(affinity):
+    return peers.on_one_core(lambda: smallest_eigenpairs(affinity, bench_eigen.PAIRS))()
+def memory(field):
+    with open("/proc/self/status") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith(field))
+call(bench_eigen.grown(32))
+given = bench_eigen.grown(int(sys.argv[1]))
+with open("/proc/self/clear_refs", "w") as control:
+    control.write("5")  # the peak starts anew
+before = memory("VmRSS")
+call(given)
+print(memory("VmHWM") - before)
+"""
+
+
+def grown(size: int) -> PixelAffinity:
+    """Of the astronaut, grey in 0-1, made smaller by means."""
+    whole = pytest.importorskip("skimage.data").astronaut().mean(2) / 255
+    step = len(whole) // size
+    return pixel_affinity(whole.reshape(size, step, size, step).mean((1, 3)))
+
+
+def peak_memory(size: int) -> float:
+    """Bytes that the eigensolver takes at its peak, on one core."""
+    command = [sys.executable, "-c", _MEMORY, str(size)]
+    return float(subprocess.check_output(command, cwd=peers.ROOT, text=True))
+
+
+def residual_errors(affinity: PixelAffinity, got: Eigenpairs) -> Errors:
+    """The largest residual, of the eigenvalues; NaN counts as infinite."""
+    degree, y = affinity.degree[:, None], got.eigenvectors
+    off = (degree * y - affinity @ y - degree * y * got.eigenvalues) / np.sqrt(degree)
+    worst = float(np.linalg.norm(off, axis=0).max() / got.eigenvalues[-1])
+    return Errors(worst, worst) if worst == worst else WRONG
+
+
+def _growth(size: int) -> Work:
+    affinity = grown(size)
+    ours = functools.partial(smallest_eigenpairs, affinity, PAIRS)
+    work = Work(ours=peers.on_one_core(ours), errors=functools.partial(residual_errors, affinity))  # type: ignore[arg-type]
+    work.peers["ours on all cores"] = ours
+    work.limits = dict.fromkeys(("ours", *work.peers), "float32")  # residuals: eigenvalues are closer by far
+    work.facts = {"iterations": ours().n_iter, "peak memory, bytes": peak_memory(size)}
+    return work
+
+
+# ---- on a GPU -------------------------------------------------------------------------------------------
+
+
+def cupyx_lanczos(matrix: Any) -> np.ndarray:
+    """Eigenvalues of the Laplacian, ascending; cupyx says nothing of convergence, the errors do."""
+    linalg = importlib.import_module("cupyx.scipy.sparse.linalg")
+    values = linalg.eigsh(matrix, PAIRS, which="LA", tol=RESIDUAL, return_eigenvectors=False)
+    return 1 - np.sort(values.get())[::-1]
+
+
+def by_filters(affinity: PixelAffinity, tol: float) -> Eigenpairs:
+    """Without the multigrid."""
+    with mock.patch("cv3gpu.eigen._gpu_lobpcg.serves", lambda *arguments: False):
+        return smallest_eigenpairs(affinity, PAIRS, tol=tol)
+
+
+def _pairs_on_gpu(size: int, dtype: str) -> Work:
+    torch = pytest.importorskip("torch")
+    host = affinity_of(size, "float64")
+    tight = smallest_eigenpairs(host, PAIRS, tol=1e-9)
+    tol = RESIDUAL / float(tight.eigenvalues[-1])
+    image = torch.from_numpy(photograph(size).astype(dtype)).cuda()
+    stored, anew = (pixel_affinity(image, stored=kept) for kept in (True, False))
+    ours = functools.partial(smallest_eigenpairs, stored, PAIRS, tol=tol)
+    work = Work(ours=ours, errors=functools.partial(pair_errors, tight.eigenvalues))
+    work.peers["ours, weights made anew"] = functools.partial(smallest_eigenpairs, anew, PAIRS, tol=tol)
+    work.peers["ours, filters alone"] = functools.partial(by_filters, stored, tol)
+    work.peers["ours, filters, weights made anew"] = functools.partial(by_filters, anew, tol)
+    if peers.installed("cupy") is not None and size < ONCE:
+        sparse = importlib.import_module("cupyx.scipy.sparse")
+        work.peers["cupyx eigsh"] = functools.partial(cupyx_lanczos, sparse.csr_matrix(normalised(host)))
+    work.host_peers["ours on the CPU"] = functools.partial(smallest_eigenpairs, host, PAIRS, tol=tol)
+    work.facts["iterations"] = ours().n_iter
+    work.limits = dict.fromkeys(("ours", *work.peers, *work.host_peers), "float32")
+    return work
+
+
 # ---- products -------------------------------------------------------------------------------------------
 
 
@@ -106,13 +205,18 @@ def _product(size: int, dtype: str, device: str) -> Work:
     scipy: Way = peers.on_one_core(functools.partial(matrix.__matmul__, x))
     if device == "cpu":
         alone = peers.on_one_core(host)
-        return Work(ours=alone, errors=errors, peers={"SciPy's CSR": scipy, "ours on all cores": host})  # type: ignore[arg-type]
+        work = Work(ours=alone, errors=errors, peers={"SciPy's CSR": scipy, "ours on all cores": host})  # type: ignore[arg-type]
+        anew = pixel_affinity(photograph(size).astype(dtype), stored=False)
+        work.peers["ours, weights made anew"] = peers.on_one_core(functools.partial(anew.__matmul__, x))
+        return work
     torch = pytest.importorskip("torch")
     there = pixel_affinity(torch.from_numpy(photograph(size).astype(dtype)).cuda())
     block, rows = torch.from_numpy(x).cuda(), there.tocsr()
     ours: Callable[[], Any] = functools.partial(there.__matmul__, block)
     work = Work(ours=ours, errors=errors, host_peers={"ours on the CPU": host, "SciPy's CSR": scipy})
     work.peers["torch's CSR"] = functools.partial(torch.mm, rows, block)
+    fresh = pixel_affinity(torch.from_numpy(photograph(size).astype(dtype)).cuda(), stored=False)
+    work.peers["ours, weights made anew"] = functools.partial(fresh.__matmul__, block)
     return work
 
 
@@ -147,6 +251,31 @@ ENTRIES = [
             "smallest_eigenpairs", size, "float64", "cpu", PAIRS, functools.partial(_pairs, size), 2 * (size >= ONCE)
         )
         for size in SIZES
+    ),
+    *(
+        _entry(
+            "growth of smallest_eigenpairs",
+            size,
+            "float64",
+            "cpu",
+            PAIRS,
+            functools.partial(_growth, size),
+            1 + (size == ONCE),
+        )
+        for size in SIZES
+    ),
+    *(
+        _entry(
+            "smallest_eigenpairs",
+            size,
+            dtype,
+            "cuda",
+            PAIRS,
+            functools.partial(_pairs_on_gpu, size, dtype),
+            int(size < ONCE),
+        )
+        for size in SIZES
+        for dtype in ("float32", "float64")
     ),
     *(
         _entry("affinity @ x", 512, dtype, device, BLOCK, functools.partial(_product, 512, dtype, device), 1)

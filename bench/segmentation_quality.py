@@ -86,13 +86,14 @@ def mean_shift(spatial: float, colour: float, min_size: int) -> Way:
     return lambda image: cv3gpu.mean_shift_segmentation(lab(image), spatial, colour, min_size, tol=1e-2).labels
 
 
-def merged(superpixels: Way, sigma: float, max_ncut: float) -> Way:
-    """Normalised cuts of the adjacency graph of superpixels."""
+def merged(superpixels: Way, sigma: float, segments: int) -> Way:
+    """Normalised cuts of the adjacency graph of superpixels, whose edges count by the length of the border."""
 
     def way(image: np.ndarray) -> Labels:
         regions = np.ascontiguousarray(superpixels(image))
-        affinity = cv3gpu.region_affinity(lab(image), regions, sigma=sigma)
-        return cv3gpu.normalized_cut(None, affinity=affinity, superpixels=regions, max_ncut=max_ncut).labels
+        affinity = cv3gpu.region_affinity(lab(image) / 100, regions, sigma=sigma, boundary=True)
+        count = min(segments, int(regions.max()) + 1)
+        return cv3gpu.normalized_cut(None, affinity=affinity, superpixels=regions, n_segments=count).labels
 
     return way
 
@@ -146,8 +147,8 @@ CONTOURS = {"kind": "intervening_contour", "radius": 5, "sigma_intensity": 0.1}
 WAYS: dict[str, Callable[[], Way]] = {
     "k-means, 8 clusters": lambda: k_means(8, 0.2),
     "mean shift": lambda: mean_shift(8, 28, 800),
-    "mean shift, normalised cuts of regions": lambda: merged(mean_shift(8, 8, 50), 200, 0.1),
-    "SLIC, normalised cuts of superpixels": lambda: merged(slic(400), 100, 0.04),
+    "mean shift, normalised cut of 8 regions": lambda: merged(mean_shift(8, 8, 50), 0.02, 8),
+    "SLIC, normalised cut of superpixels, 8 segments": lambda: merged(slic(150), 0.02, 8),
     "normalised cut of pixels, 8 segments": lambda: pixel_cut(8),
     "normalised cut of pixels by contours, 8 segments": lambda: pixel_cut(8, **CONTOURS),
     "scikit-image, felzenszwalb": lambda: felzenszwalb(100),

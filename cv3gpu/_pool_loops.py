@@ -16,6 +16,7 @@ from ._njit import inlined
 Array = np.ndarray[Any, Any]
 
 _NOWHERE, _BAD = -1, -2
+_LONG = 64  # windows in a row: from so many on, loops over vectors pay, which do what is left over one by one
 
 
 @inlined
@@ -139,7 +140,6 @@ def _pool_last(x: Array, values: Array, index: Array, tap: Array, place: Array, 
 # ---- what indices point at ------------------------------------------------------------------------------
 
 
-@inlined
 def _pixel(index: int, compact: bool, top: int, left: int, h: int, w: int, kh: int, kw: int, dh: int,
            dw: int) -> int:  # fmt: skip
     """The flat position of the pixel of a window that an index names; _NOWHERE, or _BAD for one of no window."""
@@ -160,6 +160,37 @@ def _pixel(index: int, compact: bool, top: int, left: int, h: int, w: int, kh: i
             inside = 0 <= offset <= (kw - 1) * dw and (dw == 1 or offset % dw == 0)
             return index if inside else _BAD
     return _NOWHERE if index == _NOWHERE else _BAD
+
+
+@inlined
+def _inner(compact: bool, size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
+    """The first window of a row that is for `_quick`, and the first after it that is not."""
+    if not compact:
+        return 0, out
+    room = size - 1 - (taps - 1) * dilation + padding
+    return (padding + stride - 1) // stride, min(out, room // stride + 1) if room >= 0 else 0
+
+
+@inlined
+def _reciprocal(step: int, kh: int, dw: int) -> int:
+    """For `_quick`: ``x * reciprocal >> 32`` is x // step where 0 <= x < kh step; 0 where it is not for `_quick`."""
+    return 2**32 // step + 1 if dw == 1 and kh * step * step < 2**32 else 0
+
+
+@inlined
+def _quick(index: int, compact: bool, start: int, left: int, low: int, high: int, place: Array, step: int,
+           reciprocal: int, w: int, kw: int) -> int:  # fmt: skip
+    """As `_pixel`, without a loop; what is not decided here is _NOWHERE.
+
+    The window's start is flat, its first column ``left``. The taps inside are those of rows ``low`` to ``high``, which
+    are ``step`` apart. Where the index is compact, all columns must be inside.
+    """
+    if compact:
+        return start + place[index] if low * kw <= index < high * kw else _NOWHERE
+    offset = index - start - low * step
+    column = offset - ((offset * reciprocal) >> 32) * step
+    known = 0 <= offset < (high - low) * step and column < kw and 0 <= left + column < w and reciprocal > 0
+    return index if known else _NOWHERE
 
 
 def _scatter_pairs(values: Array, index: Array, start: int, w: int, upper: Array, lower: Array) -> int:
@@ -192,50 +223,84 @@ def _scatter_compact_pairs(values: Array, index: Array, upper: Array, lower: Arr
     return lost
 
 
-def _scatter(values: Array, index: Array, out: Array, h: int, w: int, first: int, last: int, kh: int, kw: int,
-             sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool, add: bool) -> int:  # fmt: skip
+@inlined
+def _clear(part: Array) -> None:
+    for k in range(part.shape[0]):
+        part[k] = 0
+
+
+def _scatter_inner(values: Array, index: Array, place: Array, plane: Array, start: int, left: int, sw: int, low: int,
+                   high: int, step: int, reciprocal: int, w: int, kw: int, compact: bool,
+                   add: bool) -> int:  # fmt: skip
+    """Of windows in a row, the first at ``start``, up to one that `_quick` does not decide; returns how many."""
+    for o in range(values.shape[0]):
+        step_on = o * sw
+        at = _quick(int(index[o]), compact, start + step_on, left + step_on, low, high, place, step, reciprocal, w, kw)
+        if at < 0:
+            return o
+        pixel = np.uint64(at)  # unsigned, it needs no look at whether it counts from the end
+        plane[pixel] = plane[pixel] + values[o] if add else values[o]
+    return values.shape[0]
+
+
+def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: int, first: int, last: int, kh: int,
+             kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
+             add: bool) -> int:  # fmt: skip
     """Puts, or adds, values where the indices point, windows in order; all else becomes zero.
 
-    ``out`` [planes, H W] is cleared as windows come near, so that it goes to memory once. Returns -1, or where in
-    ``index`` the first bad index is.
+    ``out`` [planes, H W] is cleared as windows come near, so that it goes to memory once. ``place[t]`` is how far tap t
+    lies behind the window's start. Returns -1, or where in ``index`` the first bad index is.
     """
     out_h, out_w = values.shape[1], values.shape[2]
-    pairs = _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
+    reciprocal = _reciprocal(dh * w, kh, dw)
+    pairs = out_w >= _LONG and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         cleared, plane = 0, out[p]
-        for oh in range(out_h + 1):
+        for oh in range(out_h):
             top = oh * sh - ph
-            reach = min(h, top + (kh - 1) * dh + 1) * w if oh < out_h else h * w
-            if pairs and oh < out_h:
-                start, cleared = top * w, reach
-                upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
+            reach = min(h, top + (kh - 1) * dh + 1) * w
+            row, places = values[p, oh], index[p, oh]
+            if pairs:
+                upper, lower, cleared = plane[reach - 2 * w : reach - w], plane[reach - w : reach], reach
                 if compact:
-                    lost = _scatter_compact_pairs(values[p, oh], index[p, oh], upper, lower)
+                    lost = _scatter_compact_pairs(row, places, upper, lower)
                 else:
-                    lost = _scatter_pairs(values[p, oh], index[p, oh], start, w, upper, lower)
+                    lost = _scatter_pairs(row, places, top * w, w, upper, lower)
                 if lost == 0:
                     continue
-            for at in range(cleared, reach):
-                plane[at] = 0
-            cleared = max(cleared, reach)
-            if oh == out_h:
-                break
-            row, places = values[p, oh], index[p, oh]
-            for ow in range(out_w):
-                at = _pixel(int(places[ow]), compact, top, ow * sw - pw, h, w, kh, kw, dh, dw)
+                _clear(plane[reach - 2 * w : reach])
+            if cleared < reach:
+                _clear(plane[cleared:reach])
+                cleared = reach
+            low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
+            ow = 0
+            while ow < out_w:
+                left = ow * sw - pw
+                if inner <= ow < inner_end:
+                    ow += _scatter_inner(row[ow:inner_end], places[ow:inner_end], place, plane, top * w + left,
+                                         left, sw, low, high, dh * w, reciprocal, w, kw, compact, add)  # fmt: skip
+                    if ow == inner_end:
+                        continue
+                    left = ow * sw - pw
+                at = _pixel(int(places[ow]), compact, top, left, h, w, kh, kw, dh, dw)
                 if at >= 0:
                     plane[at] = plane[at] + row[ow] if add else row[ow]
                 elif at == _BAD and bad < 0:
                     bad = (p * out_h + oh) * out_w + ow
+                ow += 1
+        _clear(plane[cleared:])
     return bad
 
 
-def _scatter_last(values: Array, index: Array, out: Array, h: int, w: int, p: int, first: int, last: int, kh: int,
-                  kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
+def _scatter_last(values: Array, index: Array, place: Array, out: Array, h: int, w: int, p: int, first: int,
+                  last: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
                   add: bool) -> int:  # fmt: skip
     """As `_scatter`, channels last, ``out`` [N, H W, C]."""
     out_h, out_w, channels = values.shape[1], values.shape[2], values.shape[3]
+    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
+    reciprocal = _reciprocal(dh * w, kh, dw)
     bad, cleared, plane = -1, 0, out[p]
     for oh in range(out_h + 1):
         top = oh * sh - ph
@@ -247,10 +312,16 @@ def _scatter_last(values: Array, index: Array, out: Array, h: int, w: int, p: in
         cleared = max(cleared, reach)
         if oh == out_h:
             break
+        low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
         for ow in range(out_w):
             left, row, places = ow * sw - pw, values[p, oh, ow], index[p, oh, ow]
+            start, inside = top * w + left, inner <= ow < inner_end
             for c in range(first, last):
-                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                at = _NOWHERE
+                if inside:
+                    at = _quick(int(places[c]), compact, start, left, low, high, place, dh * w, reciprocal, w, kw)
+                if at < 0:
+                    at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
                 if at >= 0:
                     plane[at, c] = plane[at, c] + row[c] if add else row[c]
                 elif at == _BAD and bad < 0:
@@ -284,11 +355,25 @@ def _gather_compact_pairs(upper: Array, lower: Array, index: Array, out: Array) 
     return lost
 
 
-def _gather(source: Array, index: Array, out: Array, h: int, w: int, first: int, last: int, kh: int, kw: int,
-            sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
+def _gather_inner(plane: Array, index: Array, place: Array, out: Array, start: int, left: int, sw: int, low: int,
+                  high: int, step: int, reciprocal: int, w: int, kw: int, compact: bool) -> int:  # fmt: skip
+    """The transpose of `_scatter_inner`."""
+    for o in range(out.shape[0]):
+        step_on = o * sw
+        at = _quick(int(index[o]), compact, start + step_on, left + step_on, low, high, place, step, reciprocal, w, kw)
+        if at < 0:
+            return o
+        out[o] = plane[np.uint64(at)]
+    return out.shape[0]
+
+
+def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: int, first: int, last: int, kh: int,
+            kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
     """The values of ``source`` [planes, H W] at the indices, zero where one points nowhere; returns as `_scatter`."""
     out_h, out_w = out.shape[1], out.shape[2]
-    pairs = _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
+    reciprocal = _reciprocal(dh * w, kh, dw)
+    pairs = out_w >= _LONG and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         plane = source[p]
@@ -303,24 +388,44 @@ def _gather(source: Array, index: Array, out: Array, h: int, w: int, first: int,
                     lost = _gather_pairs(upper, lower, places, start, w, row)
                 if lost == 0:
                     continue
-            for ow in range(out_w):
-                at = _pixel(int(places[ow]), compact, top, ow * sw - pw, h, w, kh, kw, dh, dw)
+            low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
+            ow = 0
+            while ow < out_w:
+                left = ow * sw - pw
+                if inner <= ow < inner_end:
+                    ow += _gather_inner(plane, places[ow:inner_end], place, row[ow:inner_end], top * w + left,
+                                        left, sw, low, high, dh * w, reciprocal, w, kw, compact)  # fmt: skip
+                    if ow == inner_end:
+                        continue
+                    left = ow * sw - pw
+                at = _pixel(int(places[ow]), compact, top, left, h, w, kh, kw, dh, dw)
                 row[ow] = plane[max(at, 0)] if at >= 0 else 0
                 if at == _BAD and bad < 0:
                     bad = (p * out_h + oh) * out_w + ow
+                ow += 1
     return bad
 
 
-def _gather_last(source: Array, index: Array, out: Array, h: int, w: int, p: int, first: int, last: int, kh: int,
-                 kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
+def _gather_last(source: Array, index: Array, place: Array, out: Array, h: int, w: int, p: int, first: int, last: int,
+                 kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int,
+                 compact: bool) -> int:  # fmt: skip
     """As `_gather`, channels last, ``source`` [N, H W, C]."""
     out_h, out_w, channels = out.shape[1], out.shape[2], out.shape[3]
+    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
+    reciprocal = _reciprocal(dh * w, kh, dw)
     bad, plane = -1, source[p]
     for oh in range(out_h):
+        top = oh * sh - ph
+        low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
         for ow in range(out_w):
-            top, left, row, places = oh * sh - ph, ow * sw - pw, out[p, oh, ow], index[p, oh, ow]
+            left, row, places = ow * sw - pw, out[p, oh, ow], index[p, oh, ow]
+            start, inside = top * w + left, inner <= ow < inner_end
             for c in range(first, last):
-                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                at = _NOWHERE
+                if inside:
+                    at = _quick(int(places[c]), compact, start, left, low, high, place, dh * w, reciprocal, w, kw)
+                if at < 0:
+                    at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
                 row[c] = plane[max(at, 0), c] if at >= 0 else 0
                 if at == _BAD and bad < 0:
                     bad = ((p * out_h + oh) * out_w + ow) * channels + c
@@ -332,5 +437,7 @@ POOL = (
     (_side_by_side, _first_tap, _end_tap, _take, _write, _pool_row, _pool_pairs, _pool),
     (_first_tap, _end_tap, _take, _write, _pool_last),
 )
-SCATTER = (_side_by_side, _pixel, _scatter_pairs, _scatter_compact_pairs, _scatter), (_pixel, _scatter_last)
-GATHER = (_side_by_side, _pixel, _gather_pairs, _gather_compact_pairs, _gather), (_pixel, _gather_last)
+_FOUND = _first_tap, _end_tap, _pixel, _inner, _reciprocal, _quick
+_ROWS = *_FOUND, _side_by_side
+SCATTER = (*_ROWS, _scatter_pairs, _scatter_compact_pairs, _clear, _scatter_inner, _scatter), (*_FOUND, _scatter_last)
+GATHER = (*_ROWS, _gather_pairs, _gather_compact_pairs, _gather_inner, _gather), (*_FOUND, _gather_last)

@@ -207,7 +207,7 @@ def max_pool2d(
     source = _planes(_values(x), layout)
     values = np.empty(_planes_shape(shape, layout), source.dtype)
     indices = np.empty(values.shape, dtype)
-    place = np.add.outer(np.arange(window.kh) * window.dh * w, np.arange(window.kw) * window.dw).ravel()
+    place = _taps(window, w)
 
     def pool(*piece: int) -> None:
         lanes = piece[-1] - piece[-2] if layout == "nhwc" else shape[3]
@@ -414,10 +414,10 @@ def max_unpool2d_adjoint(
     source, given = _planes(_values(grad), layout), _planes(_values_of_indices(indices), layout)
     values = np.empty(_planes_shape(shape, layout), source.dtype)
     flat = source.reshape(source.shape[0], h * w, *source.shape[3:])
-    compact = given.dtype == np.uint8
+    compact, place = given.dtype == np.uint8, _taps(window, w)
 
     def gather(*piece: int) -> int:
-        return _compiled(_pool_loops.GATHER, layout)(flat, given, values, h, w, *piece, *window, compact)
+        return _compiled(_pool_loops.GATHER, layout)(flat, given, place, values, h, w, *piece, *window, compact)
 
     _refuse_bad(op, given, each(gather, _pieces(values.shape, layout)), (h, w), window)
     return _like(_images(values, shape, layout), grad)
@@ -435,10 +435,10 @@ def _scattered(op: str, x: Any, indices: Any, into: tuple[int, int], window: Win
     source, given = _planes(_values(x), layout), _planes(_values_of_indices(indices), layout)
     out = np.empty(_planes_shape(shape, layout), source.dtype)
     flat = out.reshape(out.shape[0], into[0] * into[1], *out.shape[3:])
-    compact = given.dtype == np.uint8
+    compact, place = given.dtype == np.uint8, _taps(window, into[1])
 
     def scatter(*piece: int) -> int:
-        return _compiled(_pool_loops.SCATTER, layout)(source, given, flat, *into, *piece, *window, compact, add)
+        return _compiled(_pool_loops.SCATTER, layout)(source, given, place, flat, *into, *piece, *window, compact, add)
 
     _refuse_bad(op, given, each(scatter, _pieces(source.shape, layout)), into, window)
     return _like(_images(out, shape, layout), x)
@@ -477,6 +477,8 @@ def _as_layout(x: Any, layout: str) -> Any:
 
 # ---- CPU path -------------------------------------------------------------------------------------------
 
+PIECE = 2**17  # windows of a piece: their work is several times what it costs to wake a thread
+
 
 def _compiled(loops: tuple[Any, Any], layout: str) -> Callable[..., Any]:
     return _njit.compiled(*loops[layout == "nhwc"])
@@ -484,6 +486,11 @@ def _compiled(loops: tuple[Any, Any], layout: str) -> Callable[..., Any]:
 
 def _values_of_indices(indices: Any) -> np.ndarray:
     return indices.detach().numpy() if family(indices) == "torch" else indices
+
+
+def _taps(window: Window, width: int) -> np.ndarray:
+    """How far each tap lies behind the start of its window, flat in the plane."""
+    return np.add.outer(np.arange(window.kh) * window.dh * width, np.arange(window.kw) * window.dw).ravel()
 
 
 def _planes(x: np.ndarray, layout: str) -> np.ndarray:
@@ -507,7 +514,7 @@ def _pieces(shape: tuple[int, ...], layout: str) -> Iterator[tuple[int, ...]]:
     """Ranges of planes, or an image and a range of its channels, that threads can do on their own."""
     if layout == "nchw":
         planes = shape[0]
-        step = blocks(planes, min(planes, 4 * cores())) if math.prod(shape) > 2**14 else planes
+        step = blocks(planes, min(planes, 4 * cores(), blocks(math.prod(shape), PIECE)))
         for first in range(0, planes, step):
             yield first, min(planes, first + step)
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,37 @@ def test_kept_table_is_the_compilers_word() -> None:
     said = static_report.differences([row for row in rows if not row.error], table)
     write = "write it anew: python -m bench.static_report --write"
     assert not said, f"{len(said)} differences; {write}\n" + "\n".join(said[:20])
+
+
+def _sass_table() -> static_report.SassTable:
+    return static_report.read_sass(static_report.SASS_TABLE.read_text(encoding="utf-8"))
+
+
+def test_table_of_hot_kernels_is_whole() -> None:
+    wanted = {(j.file, j.variant, name) for j in static_report.sass_plan() for name in _report.hot_kernels(j.file)}
+    assert set(_sass_table().cells) == wanted, "write it anew: python -m bench.static_report --write"
+
+
+def test_table_of_hot_kernels_shows_what_their_names_promise() -> None:
+    for (file, variant, kernel), cells in _sass_table().cells.items():
+        name = f"{kernel} ({file} {variant})"
+        assert cells["spilled"] == "0" and float(cells["occupancy"]) > 0, name
+        if file.endswith("_mma.cu"):
+            assert "MMA." in cells["mma"], f"{name}: no tensor instruction"
+        if kernel.endswith("_pairs") and file == "pool.cu":
+            loads, stores = cells["ldg"].split(), cells["stg"].split()
+            assert "128" in {word.split(":")[0] for word in loads + stores}, f"{name}: nothing moves in 16 bytes"
+
+
+@pytest.mark.parametrize("quick", ["kmeans_mma.cu", "crf_splat.cu"])
+def test_table_of_hot_kernels_is_the_disassemblers_word(quick: str) -> None:
+    """Of files that compile in a second; ``python -m bench.static_report --check`` looks at all."""
+    if _report.disassembler() is None:
+        pytest.skip("needs the pip package nvidia-cuda-nvdisasm")
+    table = _sass_table()
+    table = table._replace(cells={key: cells for key, cells in table.cells.items() if key[0] == quick})
+    said = static_report.sass_differences(static_report.sass_rows(static_report.sass_plan([quick])), table)
+    assert not said, "write it anew: python -m bench.static_report --write\n" + "\n".join(said)
 
 
 def test_every_operator_has_a_path_on_every_gpu() -> None:
@@ -239,3 +271,58 @@ def test_table_round_trip_and_differences() -> None:
         "f (a.cu real=float32, sm_80): not in the table",
         "f (a.cu real=float32, sm_90): only in the table",
     ]
+
+
+OPCODES = Counter(
+    {"LDG.E.128.CONSTANT": 3, "LDG.E.CONSTANT": 2, "LDG.E.LTC128B.U16": 1, "STG.E.64": 4, "STG.E.U8": 1,
+     "LDGSTS.E.BYPASS.128": 16, "LDSM.16.M88.4": 12, "LDS.U8": 2, "LDS": 5, "STS.128": 7, "HMMA.16816.F32": 32,
+     "HFMA2.MMA": 9, "DMMA.884": 2, "FFMA.FTZ": 6, "FFMA": 1, "DFMA": 5, "MUFU.RCP": 1, "MUFU.EX2": 2,
+     "ATOMS.ADD": 1, "REDG.E.ADD.F32": 2, "REDUX.SUM": 8, "BAR.SYNC.DEFER_BLOCKING": 4}
+)  # fmt: skip
+
+
+def test_counts_of_opcodes() -> None:
+    assert static_report.counts(OPCODES) == {
+        "instructions": 126,
+        "mma": "DMMA.884:2 HMMA.16816.F32:32",
+        "ffma": 7,
+        "dfma": 5,
+        "mufu": 3,
+        "ldg": "128:3 32:2 16:1",
+        "ldgsts": "128:16",
+        "stg": "64:4 8:1",
+        "lds": "32:5 8:2",
+        "ldsm": "4:12",
+        "sts": "128:7",
+        "atomics": 3,
+        "barriers": 4,
+    }
+
+
+def test_table_of_hot_kernels_round_trip_and_differences() -> None:
+    found: dict[str, Any] = static_report.counts(OPCODES)
+    row = static_report.Sass("a.cu", "real=float32", "f", 40, 0, 1024, 256, 0.75, **found)
+    table = static_report.read_sass(static_report.sass_to_csv([row]))
+    assert static_report.sass_differences([row], table) == []
+    assert static_report.sass_differences([row._replace(ffma=8, ldg="")], table) == [
+        "f (a.cu real=float32, sm_90): ffma 8, table 7",
+        "f (a.cu real=float32, sm_90): ldg none, table 128:3 32:2 16:1",
+    ]
+    assert static_report.sass_differences([row._replace(kernel="g")], table) == [
+        "g (a.cu real=float32, sm_90): not in the table",
+        "f (a.cu real=float32, sm_90): only in the table",
+    ]
+    other = table._replace(nvrtc="1.0")
+    assert static_report.sass_differences([row._replace(ffma=8, ldg="128:1 64:1")], other) == []
+    assert static_report.sass_differences([row._replace(mma="", ldg="64:6")], other) == [
+        "f (a.cu real=float32, sm_90): mma none, table DMMA.884 HMMA.16816.F32",
+        "f (a.cu real=float32, sm_90): ldg 64, table 128",
+    ]
+
+
+def test_usual_variant_of_each_type() -> None:
+    jobs = static_report.sass_plan(["separable_mma.cu", "graphcut.cu", "affinity.cu"])
+    assert [(job.file, job.variant) for job in jobs] == [
+        ("separable_mma.cu", f"real={real} BM=128 BN=128 K=3 ROWS=4 CHANNELS_LAST=1")
+        for real in ("float16", "bfloat16")
+    ] + [("graphcut.cu", "BITS=32 ROWS=32 MASK=8")]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg, sparse
+from scipy import linalg, ndimage, sparse
 from scipy.sparse.linalg import eigsh
 
 from cv3gpu.affinity import knn_affinity, pixel_affinity, rbf_affinity
-from cv3gpu.eigen import _operator, smallest_eigenpairs, solve
+from cv3gpu.eigen import _chebyshev, _lobpcg, _multigrid, _operator, smallest_eigenpairs, solve
 from cv3gpu.errors import ConvergenceWarning
 
 torch = pytest.importorskip("torch")
@@ -121,7 +121,7 @@ def test_edges_of_an_intervening_contour() -> None:
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.integers(24, 40), st.integers(24, 40), st.integers(1, 7), st.floats(1.5, 6), st.integers(0, 2**31))
+@given(st.integers(24, 40), st.integers(24, 40), st.integers(1, 7), st.floats(1.5, 6), st.integers(0, 2**31 - 1))
 def test_any_image(height: int, width: int, k: int, radius: float, seed: int) -> None:
     affinity = pixel_affinity(photograph(height, width, seed), radius=radius, sigma_intensity=0.2)
     check(affinity, k, smallest_eigenpairs(affinity, k, seed=seed))
@@ -151,10 +151,55 @@ def test_methods_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(multigrid.eigenvectors, other.eigenvectors, atol=1e-7)
 
 
-def test_a_preconditioner_that_fails_is_followed_by_plain_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stalled", [0, solve.STALLED])
+def test_a_preconditioner_that_fails_is_followed_by_another_method(
+    stalled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     affinity = pixel_affinity(photograph(30, 40))
-    monkeypatch.setattr(solve.Multigrid, "__call__", lambda self, residual: np.ones_like(residual))
+    monkeypatch.setattr(solve, "STALLED", stalled)
+    monkeypatch.setattr(solve.Multigrid, "__call__", lambda self, residual, work: np.ones_like(residual))
     check(affinity, 4, smallest_eigenpairs(affinity, 4))
+
+
+def test_small_graphs_on_which_iterations_stall_are_solved_by_lapack() -> None:
+    edge = ndimage.gaussian_gradient_magnitude(np.random.default_rng(1).random((20, 27)), np.sqrt(2))
+    affinity = pixel_affinity(edge, kind="intervening_contour", sigma_intensity=0.004)
+    result = smallest_eigenpairs(affinity, 4, tol=1e-3)
+    w = dense(affinity)
+    exact = linalg.eigh(np.diag(w.sum(1)) - w, np.diag(w.sum(1)), eigvals_only=True)[:4]
+    assert result.n_iter > 20 and 1e-10 < exact[1] < exact[3] < 1e-7
+    np.testing.assert_allclose(result.eigenvalues[1:], exact[1:], rtol=1e-4)
+
+
+class Diagonal(_chebyshev.Space):
+    """A is diagonal, and M the identity."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values[:, None]
+
+    def pairs(self, x: np.ndarray) -> Any:
+        x = np.linalg.qr(x)[0]
+        ritz, turn = np.linalg.eigh(x.T @ (self.values * x))
+        x = x @ turn
+        return ritz, x, np.linalg.norm(self.values * x - ritz * x, axis=0)
+
+    def follow(self, x: np.ndarray, centre: float, scale: float, before: float, out: np.ndarray) -> None:
+        out[...] = scale * (self.values - centre) * x - before * out
+
+    def empty_like(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros_like(x)
+
+    def greatest(self) -> float:
+        return float(self.values.max())
+
+
+def test_filters_of_higher_degree_tell_tiny_eigenvalues_apart() -> None:
+    small = 1e-8 * np.arange(1, 13)
+    space = Diagonal(np.concatenate([small, np.linspace(0.1, 1, 20)]))
+    start = np.random.default_rng(0).standard_normal((32, 4))
+    found = _chebyshev.iterate(space, start, 3, lambda values, norms: norms[:3].max() <= 1e-3 * small[0], 1000)
+    np.testing.assert_allclose(found.values[:3], small[:3], rtol=1e-5)
+    assert found.residual[:3].max() <= 1e-3 * small[0]
 
 
 # ---- null spaces ----------------------------------------------------------------------------------------
@@ -403,3 +448,43 @@ def test_the_multigrid_cycle_is_symmetric_and_contracts() -> None:
         solved += cycle(x - operator.apply(solved))
     left = (x - operator.apply(solved)) / np.sqrt(operator.mass)[:, None]
     assert np.linalg.norm(left) < 1e-2 * np.linalg.norm(x / np.sqrt(operator.mass)[:, None])
+
+
+@pytest.mark.parametrize("width", [4, 12, 20, 24])
+def test_products_of_tall_blocks(width: int) -> None:
+    rng = np.random.default_rng(0)
+    x, p, w = rng.standard_normal((3, 8195, width))
+    mass, odd = rng.random(8195), rng.standard_normal((8195, 7))
+    to_x, to_p = rng.standard_normal((2, 3, width, width))
+    np.testing.assert_allclose(_lobpcg._gram(odd, x, mass), odd.T @ (mass[:, None] * x), atol=1e-10)
+    np.testing.assert_allclose(_lobpcg._gram(x, w, None), x.T @ w, atol=1e-10)
+    sums = [sum(block @ by for block, by in zip((x, p, w), to, strict=True)) for to in (to_x, to_p)]
+    _lobpcg._combine(x, p, w, to_x, to_p)
+    np.testing.assert_allclose(x, sums[0], atol=1e-12)
+    np.testing.assert_allclose(p, sums[1], atol=1e-12)
+    less = w - odd @ (odd.T @ (mass[:, None] * w))
+    _lobpcg._project(w, [odd], mass)
+    np.testing.assert_allclose(w, less, rtol=1e-9, atol=1e-9)
+    turned = x @ to_x[0]
+    _lobpcg._turn(x, to_x[0])
+    np.testing.assert_allclose(x, turned, atol=1e-11)
+
+
+@pytest.mark.parametrize(("shape", "radius"), [((20, 17), 5), ((13, 31), 2.5), ((8, 9), 7), ((2, 40), 1.5)], ids=str)
+def test_coarse_operators_are_galerkins(shape: tuple[int, int], radius: float) -> None:
+    affinity = pixel_affinity(photograph(*shape), radius=radius)
+    matrix = affinity.tocsr().toarray()
+    np.fill_diagonal(matrix, 0)
+    degree = matrix.sum(1)
+    between = _multigrid._Interpolation(affinity.stencils()[0])
+    share = between @ np.eye(between.rows * between.columns)
+    kept = np.zeros(shape, bool)
+    kept[::3, ::3] = True
+    weight = (matrix + np.eye(len(matrix)))[:, kept.ravel()]
+    total = weight.sum(1, keepdims=True)
+    np.testing.assert_allclose(share, weight / np.where(total > 0, total, 1), atol=1e-6)
+    coarse = between.galerkin(affinity.stencils()[0], degree).toarray()
+    np.testing.assert_allclose(coarse, share.T @ (np.diag(degree) - matrix) @ share, atol=1e-6 * degree.max())
+    vectors = np.random.default_rng(0).standard_normal((2, len(matrix)))
+    for found, vector in zip(between.sums(*vectors), vectors, strict=True):
+        np.testing.assert_allclose(found, share.T @ vector, atol=1e-5)

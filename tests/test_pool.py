@@ -164,6 +164,8 @@ BRANCHES = {
     "dilated": Case((1, 2, 11, 13), windows((3, 2), (2, 1), (1, 1), (2, 3))),
     "one window": Case((1, 2, 3, 4), windows((3, 4), (3, 4))),
     "several blocks": Case((1, 3, 33, 40), windows((2, 2), (1, 1))),
+    "long rows": Case((1, 2, 5, 132), windows((2, 2), (2, 2))),
+    "long rows, overlap": Case((1, 2, 5, 70), windows((3, 3), (1, 1), (1, 1))),
 }
 
 
@@ -188,6 +190,14 @@ def test_blocks_that_do_several_planes(kernel_path: Any, monkeypatch: pytest.Mon
     for name in ("pairs", "channel vectors", "overlap", "odd width"):
         case = BRANCHES[name]
         check(kernel_path, case._replace(shape=(3, *case.shape[1:])), "float32", np.random.default_rng(5))
+
+
+def test_pieces_of_a_few_planes(cpu_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PIECE", 32)
+    assert len(list(pool._pieces((6, 3, 8), "nchw"))) > 1
+    for name in ("pairs", "overlap"):
+        case = BRANCHES[name]
+        check(cpu_path, case._replace(shape=(3, *case.shape[1:])), "float32", np.random.default_rng(6))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -285,6 +295,33 @@ def test_indices_out_of_their_windows(path: Any, layout: str, bad: int) -> None:
         else:
             with pytest.raises(ValueError, match=rf"^{name}: indices must point .*, got {bad};"):
                 call()
+
+
+@pytest.mark.parametrize("columns", [8, 132])
+def test_indices_nowhere_and_elsewhere_within_a_row(cpu_path: Any, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    image, g = rng.standard_normal((1, 2, 6, columns)), rng.standard_normal((1, 2, 3, columns // 2))
+    index = functional.max_pool2d(torch.from_numpy(image), 2, return_indices=True)[1].numpy().copy()
+    index[0, 1, 1, 2] = -1
+    values, x = cpu_path.array(g, "float64"), cpu_path.array(image, "float64")
+    kept = np.where(index < 0, 0.0, g)
+    want = np.zeros((2, 6 * columns))
+    np.put_along_axis(want, np.maximum(index, 0).reshape(2, -1), kept.reshape(2, -1), -1)
+    given = cpu_path.array(index)
+    same(cpu_path.numpy(max_unpool2d(values, given, 2)), want.reshape(1, 2, 6, columns))
+    same(cpu_path.numpy(max_pool2d_adjoint(values, given, (6, columns), 2)), want.reshape(1, 2, 6, columns))
+    taken = np.take_along_axis(image.reshape(2, -1), np.maximum(index, 0).reshape(2, -1), -1).reshape(g.shape)
+    same(cpu_path.numpy(max_unpool2d_adjoint(x, given, 2)), np.where(index < 0, 0.0, taken))
+    for off in (2, -1, 2 * columns, -2 * columns, 2**32, 2**62):  # another window's pixel, or none at all
+        bad = index.copy()
+        bad[0, 1, 1, 3] = 2 * columns + 6 + off
+        for call in (
+            lambda wrong: max_unpool2d(values, wrong, 2),
+            lambda wrong: max_pool2d_adjoint(values, wrong, (6, columns), 2),
+            lambda wrong: max_unpool2d_adjoint(x, wrong, 2),
+        ):
+            with pytest.raises(ValueError, match=rf"indices must point .*, got {bad[0, 1, 1, 3]};"):
+                call(cpu_path.array(bad))
 
 
 def test_positions_out_of_their_windows(path: Any) -> None:

@@ -19,6 +19,9 @@ LANCZOS = 12  # steps of the bound of the spectrum
 _GAIN = 5.0  # a filter raises what is wanted over what is not by about e to this
 _DEGREES = (12, 200)
 _PATIENCE = 20  # iterations in which the residuals must fall to a half
+_SLOW = 4  # iterations without that, and the greatest degree doubles
+_MOST = 3200  # it, or less for large graphs:
+_WORK = 1 << 28  # products with a row that a filter may take
 
 
 class Space:
@@ -120,15 +123,17 @@ def iterate(
     high = space.greatest()
     values, x, norms = space.pairs(start)
     iteration, best, since = 0, math.inf, 0
+    least, most = _DEGREES
     while True:
         worst = float(norms[:wanted].max())
         best, since = (worst, iteration) if worst < 0.5 * best else (best, since)
         if done(values, norms) or iteration == max_iter or iteration - since > patience or not math.isfinite(worst):
             return Found(values, x, norms, iteration)
         iteration += 1
+        if iteration - since > _SLOW and (iteration - since) % _SLOW == 1:
+            most = max(most, min(2 * most, _MOST, _WORK // len(start)))
         low = min(max(values[-1], 1e-14 * high), 0.5 * high)
         gap = max(low - values[wanted - 1], 1e-3 * low) / (high - low)
-        least, most = _DEGREES
         degree = min(max(math.ceil(_GAIN / (2 * math.sqrt(gap))), least), most)
         x = _filtered(space, x, degree, min(values[0], low / 2), low, high)
         values, x, norms = space.pairs(x)

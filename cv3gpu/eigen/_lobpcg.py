@@ -7,18 +7,21 @@ those that add nothing are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._njit import compiled
+from .._threads import each
+from . import _loops
+from ._multigrid import sparse_bands
 from ._operator import Operator
 
 __all__ = ["Found", "begin", "lobpcg", "residuals", "rotated"]
 
 Array = np.ndarray[Any, Any]
 
-_CHUNK = 2048  # rows that stay in the cache while small matrices are multiplied
 _DEPENDENT = 1e-10  # a direction with less than this share of its square outside of the others adds nothing
 _RENEW = 20  # iterations after which the products with A are computed anew
 _PATIENCE = 25  # iterations in which the residuals must fall to a tenth
@@ -33,92 +36,109 @@ class Found(NamedTuple):
     n_iter: int
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    return (slice(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK))
+def _gram(x: Array, y: Array, mass: Array | None) -> Array:
+    """x^T M y of blocks [N, a] and [N, b], b a multiple of 4: summed in parts, one for each thread."""
+    bands, run = sparse_bands(len(x)), compiled(*_loops.CROSS)
+    weight, weighted = (np.empty(0), False) if mass is None else (mass, True)
+    total = np.zeros((len(bands), x.shape[1], y.shape[1]))
+
+    def part(number: int, first: int, last: int) -> None:
+        run(x, y, weight, weighted, first, last, np.empty((_loops.PIECE, y.shape[1])), total[number])
+
+    each(part, [(number, *rows) for number, rows in enumerate(bands)])
+    return total.sum(0)
 
 
-def gram(left: list[Array], right: list[Array], mass: Array | None) -> Array:
-    """left^T M right, of blocks side by side."""
-    total = np.zeros((sum(x.shape[1] for x in left), sum(x.shape[1] for x in right)))
-    for rows in _chunks(len(left[0])):
-        one = np.concatenate([x[rows] for x in left], 1)
-        other = np.concatenate([x[rows] for x in right], 1)
-        if mass is not None:
-            other *= mass[rows, None]
-        total += one.T @ other
-    return total
+def _turn(x: Array, coefficients: Array) -> None:
+    """Multiplies the rows of x by coefficients [b, b], in place."""
+    run = compiled(*_loops.TURN)
+    each(lambda *rows: run(x, coefficients, *rows, np.empty((_loops.AT_ONCE, x.shape[1]))), sparse_bands(len(x)))
 
 
-def combine(blocks: list[Array], coefficients: list[Array], out: list[Array]) -> None:
-    """out[i] = the blocks side by side, times coefficients[i]; the outputs may be among the blocks."""
-    for rows in _chunks(len(blocks[0])):
-        side = np.concatenate([x[rows] for x in blocks], 1)
-        for c, to in zip(coefficients, out, strict=True):
-            np.matmul(side, c, out=to[rows])
+def _combine(x: Array, p: Array, w: Array, to_x: Array, to_p: Array) -> None:
+    """Puts [x, p, w] @ to_x into x, and [x, p, w] @ to_p into p; the coefficients are [3, b, b]."""
+    run = compiled(*_loops.COMBINE)
+
+    def part(first: int, last: int) -> None:
+        run(x, p, w, to_x, to_p, first, last, *np.empty((2, _loops.AT_ONCE, x.shape[1])))
+
+    each(part, sparse_bands(len(x)))
 
 
-def project(x: Array, basis: list[Array], mass: Array) -> None:
-    """Makes x orthogonal to the orthonormal blocks."""
-    if basis:
-        share = gram(basis, [x], mass)
-        for rows in _chunks(len(x)):
-            x[rows] -= np.concatenate([b[rows] for b in basis], 1) @ share
+def _widen(x: Array, out: Array) -> None:
+    """``out`` = x, of another type."""
+    each(lambda first, last: np.copyto(out[first:last], x[first:last]), sparse_bands(len(x)))
 
 
-def orthonormal(x: Array, mass: Array) -> Array:
+def _project(x: Array, basis: list[Array], mass: Array) -> None:
+    """Makes x orthogonal to the orthonormal blocks; columns of zeros may be among them."""
+    shares = [-_gram(block, x, mass) for block in basis]
+    run = compiled(*_loops.ADD)
+
+    def part(first: int, last: int) -> None:
+        for block, share in zip(basis, shares, strict=True):
+            run(block, share, first, last, x)
+
+    each(part, sparse_bands(len(x)))
+
+
+def _orthonormal(x: Array, mass: Array) -> Array:
     """The columns of x made orthonormal, by twice the inverse root of their products; random where they depend."""
     rng = np.random.default_rng(1)
     for _ in range(3):
-        product = gram([x], [x], mass)
+        product = _gram(x, x, mass)
         scale = np.sqrt(np.maximum(np.diag(product), np.finfo(float).tiny))
         values, vectors = np.linalg.eigh(product / scale[:, None] / scale)
         good = values > len(scale) * 1e-14
-        combine([x], [vectors[:, good] / np.sqrt(values[good]) / scale[:, None]], [x[:, : good.sum()]])
-        if not good.all():
-            new = rng.standard_normal((len(x), int((~good).sum())))
-            project(new, [x[:, : good.sum()]], mass)
-            x[:, good.sum() :] = new
+        count = int(good.sum())
+        coefficients = np.zeros_like(product)
+        coefficients[:, :count] = vectors[:, good] / np.sqrt(values[good]) / scale[:, None]
+        _turn(x, coefficients)
+        if count < len(values):
+            new = np.zeros_like(x)
+            new[:, count:] = rng.standard_normal((len(x), len(values) - count))
+            _project(new, [x], mass)
+            x[:, count:] = new[:, count:]
     return x
 
 
-def rotated(operator: Operator, x: Array) -> tuple[Array, Array, Array]:
-    """Ritz values, and an orthonormal block and its products in the order of these; x is overwritten."""
-    ax = operator.apply(x)
-    h = gram([x], [ax], None)
+def rotated(operator: Operator, x: Array, ax: Array | None = None) -> tuple[Array, Array, Array]:
+    """Ritz values, and an orthonormal block and its products in the order of these; x and ax are overwritten."""
+    ax = np.empty_like(x) if ax is None else ax
+    operator.product(x, ax)
+    h = _gram(x, ax, None)
     values, c = np.linalg.eigh((h + h.T) / 2)
-    combine([x], [c], [x])
-    combine([ax], [c], [ax])
+    _turn(x, c)
+    _turn(ax, c)
     return values, x, ax
 
 
 def residuals(operator: Operator, values: Array, x: Array, ax: Array, out: Array) -> Array:
     """Norms |M^-1/2 (A x - lambda M x)|, [b]; the vectors go to ``out``."""
-    total = np.zeros(x.shape[1])
-    for rows in _chunks(len(x)):
-        r = ax[rows] - values * (operator.mass[rows, None] * x[rows])
-        total += np.einsum("ij,ij,i->j", r, r, operator.inverse[rows])
-        out[rows] = r
-    return np.sqrt(total)
+    bands, run = sparse_bands(len(x)), compiled(*_loops.RESIDUAL)
+    total = np.zeros((len(bands), x.shape[1]))
+
+    def part(number: int, first: int, last: int) -> None:
+        run(values, x, ax, operator.mass, operator.inverse, first, last, total[number], out)
+
+    each(part, [(number, *rows) for number, rows in enumerate(bands)])
+    return np.sqrt(total.sum(0))
 
 
 def begin(x: Array, null: list[Array], mass: Array) -> Array:
     """A block made orthonormal, outside of the null space."""
     for _ in range(2):
-        project(x, null, mass)
-        x = orthonormal(x, mass)
+        _project(x, null, mass)
+        x = _orthonormal(x, mass)
     return x
 
 
-def _unit(w: Array, mass: Array) -> None:
-    scale = np.sqrt(np.einsum("ij,ij,i->j", w, w, mass))
-    w /= np.where(scale > 0, scale, 1)
-
-
-def _step(values: Array, held: Array, g: Array, h: Array, width: int) -> tuple[Array, Array, Array, Array]:
-    """The Rayleigh-Ritz step: Ritz values, the coefficients of the new X and P in [X, P, W], and P^T A P of the new.
+def _step(values: Array, held: Array, g: Array, h: Array) -> tuple[Array, Array, Array]:
+    """The Rayleigh-Ritz step: Ritz values, the coefficients [X, P] of the new in [X, P, W], and P^T A P of the new.
 
     ``values`` and ``held`` are X^T A X and P^T A P, ``g`` and ``h`` the products [X, P, W]^T M W and [X, P, W]^T A W.
     """
+    width = len(values)
     new = g.shape[1]
     count = len(g) - new
     overlap = g[:count]
@@ -143,28 +163,48 @@ def _step(values: Array, held: Array, g: Array, h: Array, width: int) -> tuple[A
     q = q[:, sizes > _DEPENDENT * sizes[0]]
     q -= z @ (z.T @ q)
     held = q.T @ small @ q
-    return ritz[:width], basis @ z, basis @ q, (held + held.T) / 2
+    return ritz[:width], basis @ np.concatenate([z, q], 1), (held + held.T) / 2
+
+
+def _mixes(values: Array, held: Array, g: Array, h: Array) -> tuple[Array, Array, Array, Array]:
+    """As `_step` of blocks as wide as X, whose last columns may be unused: P's are as many as ``held``, W's any length.
+
+    Coefficients are [3, b, b]; those of columns that aren't used are zero.
+    """
+    width = len(values)
+    size = np.sqrt(np.maximum(np.diag(g[2 * width :]), 0))
+    unit = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    used = np.concatenate([np.arange(width + len(held)), np.arange(2 * width, 3 * width)])
+    scale = np.concatenate([np.ones(width + len(held)), unit])
+    ritz, to, held = _step(values, held, *(scale[:, None] * part[used] * unit for part in (g, h)))
+    wide = np.zeros((3 * width, 2 * width))
+    wide[used, : to.shape[1]] = scale[:, None] * to
+    to_x, to_p = (np.ascontiguousarray(part).reshape(3, width, width) for part in np.hsplit(wide, 2))
+    return ritz, to_x, to_p, held
 
 
 def lobpcg(
     operator: Operator,
     start: Array,
     null: list[Array],
-    precondition: Callable[[Array], Array],
+    precondition: Callable[[Array, Array], Array],
     done: Callable[[Array, Array], bool],
     max_iter: int,
 ) -> Found:
     """The smallest pairs outside of the null space, from a start [N, b] that is overwritten.
 
-    It ends when ``done(values, norms)``, after ``max_iter`` iterations, or when the residuals stop falling.
+    ``precondition(r, work)`` takes residuals of float32 and room [4, N, b] for it to work in, whose first part they
+    may be, and returns the last. It ends when ``done(values, norms)``, after ``max_iter`` iterations, or when the
+    residuals stop falling.
     """
-    mass, width = operator.mass, start.shape[1]
+    mass = operator.mass
     values, x, ax = rotated(operator, begin(start, null, mass))
-    w, none = np.empty_like(x), np.empty((len(x), 0))
-    p, ap, held = none, none, np.zeros((0, 0))
+    p, ap, held = np.zeros_like(x), np.zeros_like(x), np.zeros((0, 0))
+    w, aw = both = np.empty((2, *x.shape))
+    work = both.view(np.float32).reshape(4, *x.shape)  # the same memory, while there are no directions
     iteration, fresh, best, since = 0, True, np.inf, 0
     while True:
-        norms = residuals(operator, values, x, ax, w)
+        norms = residuals(operator, values, x, ax, work[0])
         ended = done(values, norms)
         if not ended:
             worst = float((norms / np.maximum(values, np.finfo(float).tiny)).max())
@@ -173,21 +213,15 @@ def lobpcg(
         if ended and fresh:
             return Found(values, x, norms, iteration)
         if not fresh and (ended or iteration % _RENEW == 0):  # what recurrences have carried on is computed anew
-            values, x, ax = rotated(operator, orthonormal(x, mass))
-            p, ap, held, fresh = none, none, np.zeros((0, 0)), True
+            values, x, ax = rotated(operator, _orthonormal(x, mass), ax)
+            held, fresh = np.zeros((0, 0)), True
             continue
         iteration, fresh = iteration + 1, False
-        w /= np.maximum(norms, np.finfo(float).tiny)
-        w[...] = precondition(w)
-        _unit(w, mass)
-        project(w, [*null, x, p], mass)
-        _unit(w, mass)
-        aw = operator.apply(w)
-        both = [x, p, w]
-        g, h = gram(both, [w], mass), gram(both, [aw], None)
-        values, to_x, to_p, held = _step(values, held, g, h, width)
-        products = [ax, ap, aw]
-        if p.shape[1] != to_p.shape[1]:
-            p, ap = (np.empty((len(x), to_p.shape[1])) for _ in range(2))
-        combine(both, [to_x, to_p], [x, p])
-        combine(products, [to_x, to_p], [ax, ap])
+        _widen(precondition(work[0], work), w)
+        _project(w, [*null, x, p] if len(held) else [*null, x], mass)
+        operator.product(w, aw)
+        blocks = [x, p, w]
+        g, h = (np.concatenate([_gram(b, y, m) for b in blocks]) for y, m in ((w, mass), (aw, None)))
+        values, to_x, to_p, held = _mixes(values, held, g, h)
+        _combine(x, p, w, to_x, to_p)
+        _combine(ax, ap, aw, to_x, to_p)

@@ -1,16 +1,20 @@
-"""The CPU's inner loops of the eigensolvers, for `_njit.compiled`: multigrid on a pixel grid, Chebyshev recurrences."""
+"""The CPU's inner loops of the eigensolvers, for `_njit.compiled`: tall blocks, multigrid, Chebyshev recurrences."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .._lanes import sum_rows
+from .._lanes import REGISTER, Lanes, Rows, Writer, operation, sum_rows
 from ..affinity import _loops
 from ..affinity._loops import TILE, segment
 
-__all__ = ["COMPONENTS", "FOLLOW", "GALERKIN", "GATHER", "INTERPOLATION", "RECUR", "SCALED", "SMOOTH"]
+__all__ = [
+    "ADD", "AT_ONCE", "COMBINE", "COMPONENTS", "COMPRESSED", "CROSS", "FOLLOW", "GALERKIN", "GATHER", "INTERPOLATION",
+    "PIECE", "PROLONG", "RECUR", "RELAX", "RESIDUAL", "RESTRICT", "SCALED", "SMOOTH", "TURN",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -35,6 +39,157 @@ def _scaled(weight: Array, plane: int, dy: Array, dx: Array, scale: Array, first
 SCALED = (_scaled,)
 
 
+# ---- tall blocks: many rows, few columns ------------------------------------------------------------------
+
+AT_ONCE = 4  # rows, or columns, whose sums are in registers together
+PIECE = 64  # rows that stay in the first cache
+
+
+def _lower_sums(along_rows: bool, count: int) -> Callable[..., None]:
+    """The code of `multiply_rows` and `add_products`: ``count`` rows of sums, each of numbers times rows."""
+
+    def lower(w: Writer, x: Rows, row: Any, column: Any, terms: Any, y: Rows, out: Rows, to: Any) -> None:
+        b, width, full = w.builder, y.shape[1], REGISTER // w.bits
+
+        def block(channel: Any, parts: tuple[int, ...]) -> None:
+            firsts = [b.add(channel, w.word(sum(parts[:i]))) for i in range(len(parts))]
+            places = [[w.at(b.add(to, w.word(p)), width, first) for first in firsts] for p in range(count)]
+            sums = [
+                [w.variable(w.load(out, place, lanes).value) for place, lanes in zip(line, parts, strict=True)]
+                for line in places
+            ]
+            with w.range(w.word(0), terms) as k:
+                values = [w.load(y, w.at(k, width, first), lanes) for first, lanes in zip(firsts, parts, strict=True)]
+                for p, totals in enumerate(sums):
+                    place = (b.add(row, w.word(p)), k) if along_rows else (b.add(row, k), w.word(p))
+                    number = x.number(w.at(place[0], x.shape[1], b.add(column, place[1])))
+                    for value, lanes, total in zip(values, parts, totals, strict=True):
+                        term = w.everywhere(number, lanes) * value
+                        b.store((term + Lanes(w, b.load(total))).value, total)
+            for line, totals in zip(places, sums, strict=True):
+                for place, total in zip(line, totals, strict=True):
+                    w.store(Lanes(w, b.load(total)), out, place)
+
+        w.channels(width, block, [(full,) * 3, (full,) * 2, (full,), (4,)])
+
+    return lower
+
+
+@operation(_lower_sums(True, AT_ONCE))
+def multiply_rows(x: Array, row: int, column: int, terms: int, y: Array, out: Array, to: int) -> None:
+    """``out[to + p] += x[row + p, column : column + terms] @ y[:terms]``, p < AT_ONCE."""
+    out[to : to + AT_ONCE] += x[row : row + AT_ONCE, column : column + terms] @ y[:terms]
+
+
+@operation(_lower_sums(True, 1))
+def multiply_row(x: Array, row: int, column: int, terms: int, y: Array, out: Array, to: int) -> None:
+    """As `multiply_rows`, of one row."""
+    out[to] += x[row, column : column + terms] @ y[:terms]
+
+
+@operation(_lower_sums(False, AT_ONCE))
+def add_products(x: Array, row: int, column: int, terms: int, y: Array, out: Array, to: int) -> None:
+    """``out[to + p] += x[row : row + terms, column + p] @ y[:terms]``, p < AT_ONCE."""
+    out[to : to + AT_ONCE] += x[row : row + terms, column : column + AT_ONCE].T @ y[:terms]
+
+
+@operation(_lower_sums(False, 1))
+def add_product(x: Array, row: int, column: int, terms: int, y: Array, out: Array, to: int) -> None:
+    """As `add_products`, of one column."""
+    out[to] += x[row : row + terms, column] @ y[:terms]
+
+
+def _cross(x: Array, y: Array, mass: Array, weighted: bool, first: int, last: int, buffer: Array, out: Array) -> None:
+    """``out`` += x^T M y of the rows ``first`` to ``last``, M = 1 unless ``weighted``; ``buffer`` is [PIECE, b]."""
+    for begin in range(first, last, PIECE):
+        count = min(PIECE, last - begin)
+        for i in range(count):
+            by = mass[begin + i] if weighted else 1.0
+            for c in range(y.shape[1]):
+                buffer[i, c] = by * y[begin + i, c]
+        column = 0
+        while column + AT_ONCE <= x.shape[1]:
+            add_products(x, begin, column, count, buffer, out, column)
+            column += AT_ONCE
+        while column < x.shape[1]:
+            add_product(x, begin, column, count, buffer, out, column)
+            column += 1
+
+
+CROSS = (add_products, add_product, _cross)
+
+
+def _add_rows(x: Array, row: int, count: int, y: Array, out: Array, to: int) -> None:
+    """``out[to + p] += x[row + p] @ y``, p < count."""
+    if count == AT_ONCE:
+        multiply_rows(x, row, 0, x.shape[1], y, out, to)
+    else:
+        for p in range(count):
+            multiply_row(x, row + p, 0, x.shape[1], y, out, to + p)
+
+
+def _add(basis: Array, share: Array, first: int, last: int, x: Array) -> None:
+    """Adds basis @ share to x, in rows ``first`` to ``last``."""
+    for row in range(first, last, AT_ONCE):
+        _add_rows(basis, row, min(AT_ONCE, last - row), share, x, row)
+
+
+ADD = (multiply_rows, multiply_row, _add_rows, _add)
+
+
+def _combine(x: Array, p: Array, w: Array, to_x: Array, to_p: Array, first: int, last: int, one: Array,
+             other: Array) -> None:  # fmt: skip
+    """Makes x and p mixes of x, p and w in rows ``first`` to ``last``, by ``to_x`` and ``to_p`` [3, b, b].
+
+    ``one`` and ``other`` [AT_ONCE, b] are work space.
+    """
+    for row in range(first, last, AT_ONCE):
+        count = min(AT_ONCE, last - row)
+        one[...] = 0
+        other[...] = 0
+        _add_rows(x, row, count, to_x[0], one, 0)
+        _add_rows(p, row, count, to_x[1], one, 0)
+        _add_rows(w, row, count, to_x[2], one, 0)
+        _add_rows(x, row, count, to_p[0], other, 0)
+        _add_rows(p, row, count, to_p[1], other, 0)
+        _add_rows(w, row, count, to_p[2], other, 0)
+        for i in range(count):
+            for c in range(x.shape[1]):
+                x[row + i, c] = one[i, c]
+                p[row + i, c] = other[i, c]
+
+
+COMBINE = (multiply_rows, multiply_row, _add_rows, _combine)
+
+
+def _turn(x: Array, coefficients: Array, first: int, last: int, one: Array) -> None:
+    """Multiplies x by coefficients [b, b] in rows ``first`` to ``last``; ``one`` [AT_ONCE, b] is work space."""
+    for row in range(first, last, AT_ONCE):
+        count = min(AT_ONCE, last - row)
+        one[...] = 0
+        _add_rows(x, row, count, coefficients, one, 0)
+        for i in range(count):
+            for c in range(x.shape[1]):
+                x[row + i, c] = one[i, c]
+
+
+TURN = (multiply_rows, multiply_row, _add_rows, _turn)
+
+
+def _residual(values: Array, x: Array, image: Array, mass: Array, inverse: Array, first: int, last: int, total: Array,
+              out: Array) -> None:  # fmt: skip
+    """``out`` = image - M x values in rows ``first`` to ``last``; ``total`` [b] += its squares over M."""
+    for row in range(first, last):
+        m, over = mass[row], inverse[row]
+        for c in range(x.shape[1]):
+            r = image[row, c] - values[c] * (m * x[row, c])
+            total[c] += r * r * over
+            out[row, c] = r
+
+
+RESIDUAL = (_residual,)
+
+
 # ---- coarser grids ----------------------------------------------------------------------------------------
 
 
@@ -44,14 +199,15 @@ def _above(x: int, step: int) -> int:
 
 
 def _interpolation(weight: Array, plane: int, dy: Array, dx: Array, height: int, width: int, every: int, reach: int,
-                   out: Array) -> None:  # fmt: skip
-    """``out`` [H, W, S, S]: shares of the coarse points around each pixel, as their weights are; they sum to 1.
+                   first: int, last: int, out: Array) -> None:  # fmt: skip
+    """``out`` [H, W, S, S] in rows ``first`` to ``last``: shares of the coarse points around each pixel, as their
+    weights are; they sum to 1.
 
     The slots begin at the first coarse point from ``y - reach`` and ``x - reach`` on. A coarse point's weight with
     itself is 1.
     """
-    out[...] = 0
-    for y in range(height):
+    for y in range(first, last):
+        out[y] = 0
         for x in range(width):
             row, column = _above(y - reach, every), _above(x - reach, every)
             here, total = y * width + x, 0.0
@@ -77,12 +233,12 @@ INTERPOLATION = (_above, _interpolation)
 
 def _galerkin(weight: Array, plane: int, dy: Array, dx: Array, degree: Array, share: Array, every: int, reach: int,
               wide: int, first: int, last: int, space: Array, out: Array) -> None:  # fmt: skip
-    """Adds P^T (D - W) P of the rows ``first`` to ``last`` of P^T to ``out`` [h, w, 2 wide + 1, 2 wide + 1].
+    """Adds the rows ``first`` to ``last`` of coarse points of P^T (D - W) P to ``out`` [h, w, 2 wide + 1, 2 wide + 1].
 
     ``degree`` [H, W] is the sum of a pixel's weights. ``share`` is P. ``space`` [T, T] takes a row of (D - W) P.
     """
     height, width, slots, _ = share.shape
-    for y in range(first, last):
+    for y in range(max(0, first * every - reach), min(height, (last - 1) * every + reach + 1)):
         for x in range(width):
             here = y * width + x
             top, left = _above(y - 2 * reach, every), _above(x - 2 * reach, every)
@@ -104,7 +260,7 @@ def _galerkin(weight: Array, plane: int, dy: Array, dx: Array, degree: Array, sh
                             for j in range(slots):
                                 if share[v, u, i, j] != 0:
                                     space[r + i, c + j] -= w * share[v, u, i, j]
-            for i in range(slots):
+            for i in range(max(0, first - top - row), min(slots, last - top - row)):
                 for j in range(slots):
                     part = share[y, x, i, j]
                     if part != 0:
@@ -117,6 +273,69 @@ def _galerkin(weight: Array, plane: int, dy: Array, dx: Array, degree: Array, sh
 
 
 GALERKIN = (_above, _galerkin)
+
+
+def _compressed(found: Array, wide: int, start: Array, index: Array, data: Array) -> None:
+    """What `_galerkin` found, as a sparse matrix by rows; without room for ``data``, the row starts alone."""
+    rows, columns, span, _ = found.shape
+    count = 0
+    for a in range(rows):
+        for b in range(columns):
+            for k in range(span):
+                for m in range(span):
+                    if found[a, b, k, m] != 0:
+                        if data.shape[0] > 0:
+                            index[count] = (a + k - wide) * columns + b + m - wide
+                            data[count] = found[a, b, k, m]
+                        count += 1
+            start[a * columns + b + 1] = count
+
+
+COMPRESSED = (_compressed,)
+
+
+def _restrict(x: Array, share: Array, own: Array, scale: Array, width: int, every: int, reach: int, columns: int,
+              first: int, last: int, index: Array, weight: Array, out: Array) -> None:  # fmt: skip
+    """``out`` = scale P^T own x in rows ``first`` to ``last`` of coarse points; P is ``share`` [H, W, S, S].
+
+    ``index`` and ``weight`` [(2 reach + 1)^2] are work space.
+    """
+    height = share.shape[0]
+    for a in range(first, last):
+        for b in range(columns):
+            point, count = a * columns + b, 0
+            for y in range(max(0, a * every - reach), min(height, a * every + reach + 1)):
+                i = a - _above(y - reach, every)
+                for z in range(max(0, b * every - reach), min(width, b * every + reach + 1)):
+                    part = share[y, z, i, b - _above(z - reach, every)]
+                    if part != 0:
+                        index[count] = y * width + z
+                        weight[count] = scale[point] * part * own[y * width + z]
+                        count += 1
+            sum_rows(x, index, weight, 0, count, out, point)
+
+
+RESTRICT = (sum_rows, _above, _restrict)
+
+
+def _prolong(x: Array, share: Array, own: Array, scale: Array, width: int, every: int, reach: int, columns: int,
+             first: int, last: int, index: Array, weight: Array, out: Array) -> None:  # fmt: skip
+    """``out`` = own P scale x in rows ``first`` to ``last`` of pixels."""
+    slots = share.shape[2]
+    for y in range(first, last):
+        for z in range(width):
+            row, column, count = _above(y - reach, every), _above(z - reach, every), 0
+            for i in range(slots):
+                for j in range(slots):
+                    if share[y, z, i, j] != 0:
+                        point = (row + i) * columns + column + j
+                        index[count] = point
+                        weight[count] = own[y * width + z] * share[y, z, i, j] * scale[point]
+                        count += 1
+            sum_rows(x, index, weight, 0, count, out, y * width + z)
+
+
+PROLONG = (sum_rows, _above, _prolong)
 
 
 # ---- steps of Chebyshev polynomials -----------------------------------------------------------------------
@@ -187,6 +406,25 @@ def _gather(x: Array, start: Array, index: Array, weight: Array, first: int, las
 
 
 GATHER = (sum_rows, _gather)
+
+
+def _relax(step_of: Array, start: Array, index: Array, weight: Array, first: int, last: int, buffer: Array,
+           residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:  # fmt: skip
+    """As `_smooth`, of a sparse matrix by rows; ``buffer`` [1, b] is work space."""
+    real = step_of.dtype.type
+    alpha, beta = real(ahead), real(by)
+    for row in range(first, last):
+        sum_rows(step_of, index, weight, start[row], start[row + 1], buffer, 0)
+        for c in range(step_of.shape[1]):
+            r = residual[row, c] - buffer[0, c]
+            residual[row, c] = r
+            if by != 0:
+                f = alpha * step_of[row, c] + beta * r
+                following[row, c] = f
+                x[row, c] += f
+
+
+RELAX = (sum_rows, _relax)
 
 
 def _recur(x: Array, product: Array, inverse: Array, centre: float, scale: float, before: float, first: int, last: int,

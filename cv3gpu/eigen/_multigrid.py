@@ -8,6 +8,7 @@ less, as D^-1/2 (D - W) D^-1/2 is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..affinity._cpu import Stencil
 from ..affinity._loops import TILE
 from . import _loops
 
-__all__ = ["Multigrid", "sparse_bands", "sparse_product"]
+__all__ = ["Multigrid", "SparseLevel", "inverse_root", "narrow", "sparse_bands", "sparse_product"]
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +54,16 @@ class _Level:
     to_fine: Any
     most: float  # no eigenvalue is above it
 
+    def restrict(self, x: Array) -> Array:
+        """P^T x, in the first part of [4, points of the next level, b]."""
+        below = np.empty((4, self.to_coarse.shape[0], x.shape[1]), np.float32)
+        sparse_product(self.to_coarse, x, below[0])
+        return below
+
+    def prolong(self, x: Array, out: Array) -> None:
+        """``out`` = P x."""
+        sparse_product(self.to_fine, x, out)
+
     def smooth(self, moved: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:
         """In turn, residual -= A moved, following = ahead moved + by residual, x += following; the first if by is 0."""
         raise NotImplementedError
@@ -74,12 +85,92 @@ class _Level:
         self.most = float(largest) * _SAFETY
 
 
+class _Interpolation:
+    """P: from every f-th pixel of a grid to all of them."""
+
+    def __init__(self, stencil: Stencil) -> None:
+        self.height, self.width = stencil.height, stencil.width
+        self.reach = reach = int(max(stencil.dy.max(initial=0), abs(stencil.dx).max(initial=0)))
+        self.rows, self.columns = -(-self.height // _EVERY), -(-self.width // _EVERY)
+        slots = 2 * reach // _EVERY + 1
+        self.share = np.empty((self.height, self.width, slots, slots), np.float32)
+        run = compiled(*_loops.INTERPOLATION)
+        given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, self.height, self.width, _EVERY, reach
+        each(lambda *rows: run(*given, *rows, self.share), _cpu.bands(self.height, self.width))
+
+    def galerkin(self, stencil: Stencil, degree: Array) -> Any:
+        """P^T (D - W) P, sparse, in float64; ``degree`` is without self weights."""
+        from scipy import sparse
+
+        spread, wide = 4 * self.reach // _EVERY + 1, 3 * self.reach // _EVERY
+        found = np.zeros((self.rows, self.columns, 2 * wide + 1, 2 * wide + 1))
+        given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, degree.reshape(self.height, self.width), self.share
+        run = compiled(*_loops.GALERKIN)
+
+        def part(first: int, last: int) -> None:
+            run(*given, _EVERY, self.reach, wide, first, last, np.empty((spread, spread)), found)
+
+        each(part, _cpu.bands(self.rows, _EVERY * self.width))
+        points = self.rows * self.columns
+        start, run = np.zeros(points + 1, np.int64), compiled(*_loops.COMPRESSED)
+        run(found, wide, start, np.empty(0, np.int32), np.empty(0))
+        index, data = np.empty(start[-1], np.int32), np.empty(start[-1])
+        run(found, wide, start, index, data)
+        return sparse.csr_array((data, index, start), (points, points))
+
+    def restrict(self, x: Array, own: Array, scale: Array, out: Array) -> None:
+        """``out`` = scale P^T own x, of rows [N, b] of float32, b a multiple of 4."""
+        around, run = (2 * self.reach + 1) ** 2, compiled(*_loops.RESTRICT)
+        each(lambda *rows: run(*self._given(x, own, scale), *rows, *_work(around), out), self._bands(self.rows))
+
+    def prolong(self, x: Array, own: Array, scale: Array, out: Array) -> None:
+        """``out`` = own P scale x."""
+        around, run = self.share[0, 0].size, compiled(*_loops.PROLONG)
+        each(lambda *rows: run(*self._given(x, own, scale), *rows, *_work(around), out), self._bands(self.height))
+
+    def _given(self, *arrays: Array) -> tuple[Any, ...]:
+        x, own, scale = arrays
+        return x, self.share, own, scale, self.width, _EVERY, self.reach, self.columns
+
+    def _bands(self, rows: int) -> list[tuple[int, int]]:
+        return _cpu.bands(rows, self.height * self.width // rows)
+
+    def sums(self, *x: Array) -> list[Array]:
+        """P^T of vectors, in float64."""
+        block = np.zeros((self.height * self.width, _LANES), np.float32)
+        out = np.empty((self.rows * self.columns, _LANES), np.float32)
+        for column, vector in enumerate(x):
+            block[:, column] = vector
+        self.restrict(block, *self._ones, out)
+        return [out[:, column].astype(np.float64) for column in range(len(x))]
+
+    def __matmul__(self, x: Array) -> Array:
+        """P x of any columns, in float64."""
+        wide = -(-x.shape[1] // _LANES) * _LANES
+        block, out = np.zeros((len(x), wide), np.float32), np.empty((self.height * self.width, wide), np.float32)
+        block[:, : x.shape[1]] = x
+        self.prolong(block, *self._ones, out)
+        return out[:, : x.shape[1]].astype(np.float64)
+
+    @property
+    def _ones(self) -> tuple[Array, Array]:
+        """Scales that change nothing."""
+        return np.ones(self.height * self.width, np.float32), np.ones(self.rows * self.columns, np.float32)
+
+
+def _work(count: int) -> tuple[Array, Array]:
+    """Space for a row of P or of P^T."""
+    return np.empty(count, np.int32), np.empty(count, np.float32)
+
+
 class _Grid(_Level):
     """The finest level: a stencil."""
 
     def __init__(self, stencil: Stencil, degree: Array, diagonal: Array) -> None:
         height, width = stencil.height, stencil.width
         self.size = stencil.size
+        self.interpolation = _Interpolation(stencil)
+        self.own, self.below = np.sqrt(degree).astype(np.float32), np.empty(0, np.float32)
         scale = (1 / np.sqrt(degree)).reshape(height, width)
         self.stencil = _cpu.empty(height, width, stencil.dy, stencil.dx, np.float32)
         run = compiled(*_loops.SCALED)
@@ -91,6 +182,14 @@ class _Grid(_Level):
         each(part, _cpu.bands(height, width))
         self.diagonal = (diagonal / degree).astype(np.float32)
         self.minus = np.array([-1], np.float32)
+
+    def restrict(self, x: Array) -> Array:
+        below = np.empty((4, len(self.below), x.shape[1]), np.float32)
+        self.interpolation.restrict(x, self.own, self.below, below[0])
+        return below
+
+    def prolong(self, x: Array, out: Array) -> None:
+        self.interpolation.prolong(x, self.own, self.below, out)
 
     def smooth(self, moved: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:
         s, run = self.stencil, compiled(*_loops.SMOOTH)
@@ -104,24 +203,26 @@ class _Grid(_Level):
         each(part, _cpu.bands(s.height, s.width))
 
 
-class _Sparse(_Level):
-    """A coarser level: a sparse matrix."""
+class SparseLevel(_Level):
+    """A level that is a sparse matrix."""
 
     def __init__(self, matrix: Any, scale: Array) -> None:
+        from scipy import sparse
+
         self.size = matrix.shape[0]
-        scaled = matrix.copy()
-        rows = np.repeat(np.arange(self.size), np.diff(matrix.indptr))
-        scaled.data = (matrix.data * scale[rows] * scale[matrix.indices]).astype(np.float32)
-        self.matrix = scaled
+        short = scale.astype(np.float32)
+        data = matrix.data * np.repeat(short, np.diff(matrix.indptr))
+        data *= short[matrix.indices]
+        self.matrix = sparse.csr_array((data.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
 
     def smooth(self, moved: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:
-        product = sparse_product(self.matrix, moved, np.empty_like(moved))
-        residual -= product
-        if by:
-            np.multiply(moved, np.float32(ahead), out=following)
-            np.multiply(residual, np.float32(by), out=product)
-            following += product
-            x += following
+        a, run = self.matrix, compiled(*_loops.RELAX)
+
+        def part(first: int, last: int) -> None:
+            buffer = np.empty((1, moved.shape[1]), np.float32)
+            run(moved, a.indptr, a.indices, a.data, first, last, buffer, residual, ahead, by, following, x)
+
+        each(part, sparse_bands(self.size))
 
 
 class Multigrid:
@@ -131,26 +232,28 @@ class Multigrid:
         from scipy import sparse
 
         self.scale = 1 / np.sqrt(degree)
-        self.levels: list[_Level] = [_Grid(stencil, degree, diagonal)]
-        self.levels[0].estimate()
-        share, matrix = _first_coarse(stencil, diagonal)
-        degree, mass = share.T @ degree, share.T @ mass
-        self._shares = [share]
-        own = 1 / self.scale
-        shape = -(-stencil.height // _EVERY), -(-stencil.width // _EVERY)
-        while True:
-            scale = _inverse_root(matrix.diagonal())
-            down = sparse.diags_array(scale) @ share.T @ sparse.diags_array(own)
-            level = self.levels[-1]
-            level.to_coarse, level.to_fine = (_narrow(part) for part in (down, down.T))
-            if matrix.shape[0] <= _COARSEST:
-                break
-            level = _Sparse(matrix, scale)
+        grid = _Grid(stencil, degree, diagonal)
+        grid.estimate()
+        matrix = grid.interpolation.galerkin(stencil, diagonal)
+        degree, mass = grid.interpolation.sums(degree, mass)
+        scale = inverse_root(matrix.diagonal())
+        grid.below = scale.astype(np.float32)
+        self.levels: list[_Level] = [grid]
+        self._shares: list[Any] = [grid.interpolation]
+        shape = grid.interpolation.rows, grid.interpolation.columns
+        while matrix.shape[0] > _COARSEST:
+            level = SparseLevel(matrix, scale)
             level.estimate()
             self.levels.append(level)
+            own = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
             share, matrix, shape, degree, mass = _next_coarse(matrix, shape, degree, mass)
             self._shares.append(share)
-            own = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+            scale = inverse_root(matrix.diagonal())
+            down = sparse.diags_array(scale) @ share.T @ sparse.diags_array(own)
+            level.to_coarse, level.to_fine = (narrow(part) for part in (down, down.T))
+        self._solve_coarsest(matrix, scale, mass)
+
+    def _solve_coarsest(self, matrix: Any, scale: Array, mass: Array) -> None:
         dense = matrix.toarray() * scale[:, None] * scale
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         keep = values > 1e-6 * values[-1]
@@ -171,84 +274,60 @@ class Multigrid:
             x = self._shares.pop() @ x
         return x
 
-    def __call__(self, residual: Array) -> Array:
-        """One cycle: about (D - W)^-1 times rows [N, b] of float64, as float32."""
-        r = np.empty(residual.shape, np.float32)
-        np.multiply(residual, self.scale[:, None], out=r, casting="same_kind")
-        x = self._cycle(0, r)
-        x *= self.scale.astype(np.float32)[:, None]
+    def __call__(self, residual: Array, work: Array | None = None) -> Array:
+        """One cycle: about (D - W)^-1 times rows [N, b], in float32.
+
+        It works in ``work`` [4, N, b] of float32, where that is given, whose first part ``residual`` may be, and
+        returns the last.
+        """
+        work = np.empty((4, *residual.shape), np.float32) if work is None else work
+        scale, r = self.scale[:, None], work[0]
+        _rowwise(len(r), lambda rows: np.multiply(residual[rows], scale[rows], out=r[rows], casting="same_kind"))
+        x = self._cycle(0, work)
+        _rowwise(len(x), lambda rows: np.multiply(x[rows], scale[rows], out=x[rows], casting="same_kind"))
         return x
 
-    def _cycle(self, depth: int, residual: Array) -> Array:
-        """The result for a scaled residual, which is overwritten."""
-        level = self.levels[depth]
+    def _cycle(self, depth: int, work: Array) -> Array:
+        """The last part of ``work`` [4, N, b]: the result for the scaled residual that the first part was."""
+        level, (residual, moved, following, x) = self.levels[depth], work
         low, high = level.most / _SMOOTHED, level.most
         centre, radius = (high + low) / 2, (high - low) / 2
         first = radius / centre
         second = 1 / (2 / first - first)
         ahead, by = second * first, 2 * second / radius
-        moved = residual * np.float32(1 / centre)
-        x = moved.copy()
-        following = np.empty_like(x)
+
+        def begin(rows: slice) -> None:
+            np.multiply(residual[rows], np.float32(1 / centre), out=moved[rows])
+            x[rows] = moved[rows]
+
+        _rowwise(level.size, begin)
         level.smooth(moved, residual, ahead, by, following, x)
         level.smooth(following, residual, 0.0, 0.0, following, x)
-        coarse = sparse_product(level.to_coarse, residual, _rows(level.to_coarse, x))
-        below = self._cycle(depth + 1, coarse) if depth + 1 < len(self.levels) else self._inverse @ coarse
-        sparse_product(level.to_fine, below, moved)
-        x += moved
+        below = level.restrict(residual)
+        found = self._cycle(depth + 1, below) if depth + 1 < len(self.levels) else self._inverse @ below[0]
+        level.prolong(found, moved)
+        _rowwise(level.size, lambda rows: np.add(x[rows], moved[rows], out=x[rows]))
         level.smooth(moved, residual, 0.0, 1 / centre, following, x)
         level.smooth(following, residual, ahead, by, moved, x)
         return x
 
 
-def _inverse_root(diagonal: Array) -> Array:
+def _rowwise(size: int, part: Callable[[slice], Any]) -> None:
+    """``part`` of all rows, by slices in threads."""
+    each(lambda first, last: part(slice(first, last)), sparse_bands(size))
+
+
+def inverse_root(diagonal: Array) -> Array:
     """1 / sqrt; 0 for points that nothing is connected to."""
     there = diagonal > _ALONE * diagonal.max()
     return np.divide(1, np.sqrt(np.maximum(diagonal, 0)), out=np.zeros_like(diagonal), where=there)
 
 
-def _rows(matrix: Any, like: Array) -> Array:
-    return np.empty((matrix.shape[0], like.shape[1]), like.dtype)
-
-
-def _narrow(matrix: Any) -> Any:
+def narrow(matrix: Any) -> Any:
     """A matrix by rows, in float32 and with short indices."""
     matrix = matrix.tocsr().astype(np.float32)
     matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
     return matrix
-
-
-def _first_coarse(stencil: Stencil, degree: Array) -> tuple[Any, Any]:
-    """P and P^T (D - W) P of a stencil, sparse; ``degree`` is without self weights."""
-    from scipy import sparse
-
-    height, width = stencil.height, stencil.width
-    reach = int(max(stencil.dy.max(initial=0), abs(stencil.dx).max(initial=0)))
-    slots, spread, wide = 2 * reach // _EVERY + 1, 4 * reach // _EVERY + 1, 3 * reach // _EVERY
-    share = np.empty((height, width, slots, slots))
-    given = stencil.flat, stencil.plane, stencil.dy, stencil.dx
-    compiled(*_loops.INTERPOLATION)(*given, height, width, _EVERY, reach, share)
-    rows, columns = -(-height // _EVERY), -(-width // _EVERY)
-    found = np.zeros((rows, columns, 2 * wide + 1, 2 * wide + 1))
-    compiled(*_loops.GALERKIN)(
-        *given, degree.reshape(height, width), share, _EVERY, reach, wide, 0, height, np.empty((spread, spread)), found
-    )
-    points = rows * columns
-    at, a, b = _entries(found)
-    to = at + (a - wide) * columns + b - wide
-    matrix = sparse.csr_array((found[found != 0], (at, to)), (points, points))
-    at, a, b = _entries(share)
-    y, x = np.divmod(at, np.int32(width))
-    to = (a - (reach - y) // _EVERY) * columns + b - (reach - x) // _EVERY
-    parts = sparse.csr_array((share[share != 0], (at, to)), (height * width, points))
-    return parts, matrix
-
-
-def _entries(x: Array) -> tuple[Array, Array, Array]:
-    """Of what is not zero in an array [h, w, s, t]: the number of the place, and the two slots."""
-    place, slot = np.divmod(np.flatnonzero(x), x.shape[2] * x.shape[3])
-    a, b = np.divmod(slot.astype(np.int32), np.int32(x.shape[3]))
-    return place.astype(np.int32), a, b
 
 
 def _next_coarse(
@@ -257,12 +336,12 @@ def _next_coarse(
     """P, P^T A P, and the shape, degrees and masses of the level below."""
     from scipy import sparse
 
-    weight = sparse.diags_array(degree) - matrix
-    weight = weight.tocsr()
-    weight.data = np.maximum(weight.data, 0)
     grid = np.zeros(shape, bool)
     grid[::_EVERY, ::_EVERY] = True
-    share = weight[:, np.flatnonzero(grid)]
+    kept = np.flatnonzero(grid)
+    own = sparse.csr_array((degree[kept], (kept, np.arange(len(kept)))), (len(degree), len(kept)))
+    share = (own - matrix[:, kept]).tocsr()  # of the weights D - A
+    share.data = np.maximum(share.data, 0)
     total = np.asarray(share.sum(axis=1)).ravel()
     share = (sparse.diags_array(1 / np.where(total > 0, total, 1)) @ share).tocsr()
     share.eliminate_zeros()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ class Operator:
 
     def apply(self, x: Array) -> Array:
         """A x of rows [N, b], b a multiple of 4."""
+        out = np.empty_like(x)
+        self.product(x, out)
+        return out
+
+    def product(self, x: Array, out: Array) -> None:
+        """``out`` = A x."""
         raise NotImplementedError
 
     def follow(self, x: Array, centre: float, scale: float, before: float, out: Array) -> None:
@@ -56,10 +63,8 @@ class GridOperator(Operator):
         super().__init__(sums + self_weight, sums, generalized)
         self.stencil = stencil
 
-    def apply(self, x: Array) -> Array:
-        out = np.empty_like(x)
+    def product(self, x: Array, out: Array) -> None:
         self.stencil.product(x, self.diagonal, -1.0, out)
-        return out
 
     def follow(self, x: Array, centre: float, scale: float, before: float, out: Array) -> None:
         s, run = self.stencil, compiled(*_loops.FOLLOW)
@@ -92,19 +97,29 @@ class SparseOperator(Operator):
         self.matrix = matrix
         self._affinity = affinity
 
-    def apply(self, x: Array) -> Array:
-        return sparse_product(self.matrix, x, np.empty_like(x))
+    def product(self, x: Array, out: Array) -> None:
+        sparse_product(self.matrix, x, out)
 
     def follow(self, x: Array, centre: float, scale: float, before: float, out: Array) -> None:
         product = self.apply(x)
         run = compiled(*_loops.RECUR)
         each(lambda *rows: run(x, product, self.inverse, centre, scale, before, *rows, out), sparse_bands(self.size))
 
-    def components(self, share: float) -> Array:
-        from scipy.sparse import coo_array, csgraph
+    @functools.cached_property
+    def _parts(self) -> Array:
+        from scipy.sparse import csgraph
 
-        w = self._affinity.tocoo()
-        i, j = w.coords
-        keep = w.data > share * np.minimum(self.degree[i], self.degree[j])
-        graph = coo_array((np.ones(int(keep.sum()), np.int8), (i[keep], j[keep])), w.shape)
-        return csgraph.connected_components(graph.tocsr(), directed=False)[1]
+        return np.asarray(csgraph.connected_components(self._affinity, directed=False)[1])
+
+    def components(self, share: float) -> Array:
+        from scipy.sparse import csgraph
+
+        w = self._affinity
+        count = np.diff(w.indptr)
+        keep = w.data > share * np.minimum(np.repeat(self.degree, count), self.degree[w.indices])
+        if keep.all():
+            return self._parts
+        graph = w.copy()
+        graph.data = keep.astype(np.int8)
+        graph.eliminate_zeros()
+        return np.asarray(csgraph.connected_components(graph, directed=False)[1])

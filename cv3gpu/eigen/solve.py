@@ -22,6 +22,7 @@ Array = np.ndarray[Any, Any]
 
 OP = "smallest_eigenpairs"
 DENSE = 512  # vertices that LAPACK solves for
+STALLED = 2048  # and where LOBPCG does not end
 NEIGHBOURS = 200  # of a pixel, from which on plain products beat the multigrid
 GUARD = 3  # vectors more than wanted
 LOOSE = 1e-8  # share of a degree: what is connected by weaker edges alone is tried as a start
@@ -99,8 +100,9 @@ def smallest_eigenpairs(
     -----
     Up to about 200 neighbours: LOBPCG with a multigrid cycle as its preconditioner, on the pixel grid or, for any other
     sparse graph, on groups of vertices; some ten to twenty iterations at any size. Otherwise, or where that stalls:
-    subspace iteration with Chebyshev polynomials, which needs products alone. Up to 512 vertices: LAPACK. Null spaces
-    are found as connected components and kept apart. Vectors and small matrices are float64, the multigrid is float32.
+    subspace iteration with Chebyshev polynomials, which needs products alone. Up to 512 vertices, and up to 2048 where
+    LOBPCG stalls: LAPACK. Null spaces are found as connected components and kept apart. Vectors and small matrices are
+    float64, the multigrid is float32.
 
     What lives on a GPU is solved there, components, multigrid and start included; the host sees Ritz values and small
     matrices alone. There, sparse graphs other than pixel grids, more neighbours than 200 and k above 14 go to the
@@ -240,6 +242,8 @@ class _Problem:
             found = lobpcg(operator, start, [self.null], multigrid, self.done, max_iter)
             if self.done(found.values, found.residual) or found.n_iter == max_iter:
                 return found
+            if operator.size <= STALLED:
+                return self._dense()._replace(n_iter=found.n_iter)
             rest = chebyshev(operator, found.vectors, [self.null], self.wanted, self.done, max_iter - found.n_iter)
             return rest._replace(n_iter=found.n_iter + rest.n_iter)
         width = -(-(self.wanted + max(GUARD, self.wanted // 2)) // 4) * 4
