@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 import cv3gpu
+from cv3gpu._segment_cluster import edges
 
 from .superpixel_quality import photographs
 
@@ -103,20 +104,11 @@ def slic(n: int) -> Way:
     return lambda image: cv3gpu.slic(image, n)
 
 
-def edges(image: np.ndarray) -> np.ndarray:
-    """Strength of edges from 0 to about 1: the gradient of smoothed Lab."""
-    from scipy import ndimage
-
-    colours = lab(image)
-    steps = [ndimage.gaussian_gradient_magnitude(colours[..., c], 1.5, mode="nearest") for c in range(3)]
-    return np.sqrt(np.sum(np.square(steps), 0)) / 20
-
-
 def pixel_cut(segments: int, **options: object) -> Way:
     """Shi and Malik's normalised cut of pixels, by colour or by contours between them."""
 
     def way(image: np.ndarray) -> Labels:
-        shown = edges(image) if options.get("kind") == "intervening_contour" else lab(image) / 100
+        shown = edges(lab(image) / 100) if options.get("kind") == "intervening_contour" else lab(image) / 100
         affinity = cv3gpu.pixel_affinity(shown, **options)  # type: ignore[arg-type]
         return cv3gpu.normalized_cut(image, affinity=affinity, n_segments=segments, method="kway", min_size=50).labels
 

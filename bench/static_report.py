@@ -21,9 +21,7 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -210,19 +208,6 @@ def counts(opcodes: Counter[str]) -> dict[str, int | str]:
     }
 
 
-def opcodes_of(cubin: bytes) -> dict[str, Counter[str]]:
-    """How often each opcode occurs in each kernel of a binary, with its modifiers; needs nvdisasm."""
-    program = _report.disassembler()
-    if program is None:
-        raise FileNotFoundError("the table of hot kernels needs the pip package nvidia-cuda-nvdisasm")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        listing = subprocess.run([program, "-json", path], check=True, capture_output=True, text=True).stdout
-    functions = json.loads(listing)[1]
-    return {f["function-name"]: Counter(i["opcode"] for i in f["sass-instructions"]) for f in functions}
-
-
 def sass_plan(files: Iterable[str] | None = None) -> list[Job]:
     """What the table of hot kernels holds: of each type of a file (default all) its most usual variant."""
     jobs = []
@@ -242,8 +227,10 @@ def sass_plan(files: Iterable[str] | None = None) -> list[Job]:
 
 
 def _sass(job: Job) -> list[dict[str, Any]]:
+    if _report.disassembler() is None:
+        raise FileNotFoundError("the table of hot kernels needs the pip package nvidia-cuda-nvdisasm")
     compiled = _kernel.compile_source(job.text, job.file, int(job.arch))
-    opcodes, bounds = opcodes_of(compiled.binary), _report.launch_bounds(compiled.binary)
+    opcodes, bounds = _report.opcodes_of(compiled.binary), _report.launch_bounds(compiled.binary)
     found = []
     for name, figures in sorted(_report.kernel_figures(compiled.log).items()):
         if name in _report.hot_kernels(job.file):

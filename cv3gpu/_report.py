@@ -35,6 +35,7 @@ __all__ = [
     "kernel_figures",
     "launch_bounds",
     "occupancy",
+    "opcodes_of",
     "plan",
 ]
 
@@ -195,8 +196,8 @@ def disassembler() -> Path | None:
     return found[0] if found else None
 
 
-def instruction_mix(cubin: bytes) -> dict[str, dict[str, int]]:
-    """Instructions of each kernel by class, and in all; empty where nvdisasm is not installed."""
+def opcodes_of(cubin: bytes) -> dict[str, Counter[str]]:
+    """How often each kernel of a binary has each opcode, modifiers included; empty where nvdisasm is not installed."""
     program = disassembler()
     if program is None:
         return {}
@@ -204,13 +205,18 @@ def instruction_mix(cubin: bytes) -> dict[str, dict[str, int]]:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
         listing = subprocess.run([program, "-json", path], check=True, capture_output=True, text=True).stdout
+    functions = json.loads(listing)[1]
+    return {f["function-name"]: Counter(i["opcode"] for i in f["sass-instructions"]) for f in functions}
+
+
+def instruction_mix(cubin: bytes) -> dict[str, dict[str, int]]:
+    """Instructions of each kernel by class, and in all; empty where nvdisasm is not installed."""
     mixes = {}
-    for function in json.loads(listing)[1]:
+    for name, opcodes in opcodes_of(cubin).items():
         mix: Counter[str] = Counter()
-        for instruction in function["sass-instructions"]:
-            opcode = instruction["opcode"]
-            mix[next((name for name, pattern in _CLASSES if re.match(pattern, opcode)), "other")] += 1
-        mixes[function["function-name"]] = {"instructions": mix.total(), **dict(sorted(mix.items()))}
+        for opcode, count in opcodes.items():
+            mix[next((kind for kind, pattern in _CLASSES if re.match(pattern, opcode)), "other")] += count
+        mixes[name] = {"instructions": mix.total(), **dict(sorted(mix.items()))}
     return mixes
 
 

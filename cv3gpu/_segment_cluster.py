@@ -11,7 +11,7 @@ import numpy as np
 from . import _array, _segment_slic, viz
 from .superpixel.model import XYZ, linear
 
-__all__ = ["Found", "k_means", "lab", "mean_shift", "normalized_cut", "spectral", "write"]
+__all__ = ["Found", "edges", "k_means", "lab", "mean_shift", "normalized_cut", "spectral", "write"]
 
 Array = np.ndarray[Any, Any]
 Put = Callable[[Array], Any]
@@ -78,11 +78,11 @@ def _affinity(image: Array, options: Mapping[str, Any], put: Put) -> Any:
     widths = {name: options[name] for name in ("radius", "sigma_intensity", "sigma_distance")}
     shown = lab(image) / 100
     if options["kind"] == "contour":
-        return cv3gpu.pixel_affinity(put(_edges(shown)), kind="intervening_contour", **widths)
+        return cv3gpu.pixel_affinity(put(edges(shown)), kind="intervening_contour", **widths)
     return cv3gpu.pixel_affinity(put(shown), **widths)
 
 
-def _edges(colours: Array) -> Array:
+def edges(colours: Array) -> Array:
     """Strength of edges, about 0 to 1: the gradient of the smoothed colours."""
     from scipy import ndimage
 

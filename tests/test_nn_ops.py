@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import library  # noqa: E402
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -134,8 +135,8 @@ def registered_conv_case(name: str, device: str, layout: str) -> tuple[Any, Any,
 def test_opcheck_conv2d(name: str, layout: str, device: str) -> None:
     x, weight, bias, geometry = registered_conv_case(name, device, layout)
     op = torch.ops.cv3gpu.conv2d.default
-    torch.library.opcheck(op, (x, weight, bias, *geometry))
-    torch.library.opcheck(op, (x, weight.detach(), None, *geometry))
+    library.opcheck(op, (x, weight, bias, *geometry))
+    library.opcheck(op, (x, weight.detach(), None, *geometry))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -149,7 +150,7 @@ def test_opcheck_conv2d_adjoints(name: str, layout: str, device: str) -> None:
         (ops.conv2d_adjoint_input.default, (grad, weight, list(x.shape[2:]), *geometry)),
         (ops.conv2d_adjoint_weight.default, (grad, x, list(weight.shape[2:]), *geometry)),
     ):
-        torch.library.opcheck(op, args)
+        library.opcheck(op, args)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -167,11 +168,11 @@ def test_opcheck_interpolate(name: str, layout: str, device: str) -> None:
         options.get("antialias", False),
     )
     ops = torch.ops.cv3gpu
-    torch.library.opcheck(ops.interpolate.default, (x, size, *rest))
+    library.opcheck(ops.interpolate.default, (x, size, *rest))
     grad = with_layout(
         uniform(tuple(ops.interpolate(x, size, *rest).shape), device, torch.float32, 4), layout
     )
-    torch.library.opcheck(ops.interpolate_adjoint.default, (grad, list(shape[2:]), *rest))
+    library.opcheck(ops.interpolate_adjoint.default, (grad, list(shape[2:]), *rest))
 
 
 OVERLAPS = [(kind, format) for kind in ("iou", "giou", "ioa") for format in ("xyxy", "xywh")]
@@ -194,17 +195,17 @@ def box_case(
 def test_opcheck_box_iou(kind: str, format: str, device: str) -> None:
     a, b = box_case(format, device, torch.float32)
     ops = torch.ops.cv3gpu
-    torch.library.opcheck(ops.box_iou.default, (a, b, format, kind))
-    torch.library.opcheck(ops.box_iou.default, (a.detach(), b.detach().mT.contiguous().mT, format, kind))
+    library.opcheck(ops.box_iou.default, (a, b, format, kind))
+    library.opcheck(ops.box_iou.default, (a.detach(), b.detach().mT.contiguous().mT, format, kind))
     grad = uniform((2, 3, 4), device, torch.float32, grad=False)
-    torch.library.opcheck(ops.box_iou_vjp.default, (grad, a.detach(), b.detach(), format, kind))
+    library.opcheck(ops.box_iou_vjp.default, (grad, a.detach(), b.detach(), format, kind))
 
 
 def test_opcheck_linear_sum_assignment(device: str) -> None:
     op, cost = torch.ops.cv3gpu.linear_sum_assignment.default, uniform((2, 3, 5), device)
-    torch.library.opcheck(op, (cost,))
+    library.opcheck(op, (cost,))
     sizes = torch.tensor([2, 3], device=device)
-    torch.library.opcheck(op, (cost.detach().int(), True, sizes, None))
+    library.opcheck(op, (cost.detach().int(), True, sizes, None))
 
 
 # ---- values and gradients -------------------------------------------------------------------------------
@@ -390,10 +391,10 @@ def test_opcheck_fused_conv2d(name: str, layout: str, device: str) -> None:
     x, weight, bias, scale, options = fused_case(name, device, layout, torch.float32)
     geometry = [options["stride"]] * 2, options["padding"], [1, 1], options["groups"], options["padding_mode"]
     ops = torch.ops.cv3gpu
-    torch.library.opcheck(ops.conv2d.default, (x, weight, bias, *geometry, scale, options["activation"], True))
+    library.opcheck(ops.conv2d.default, (x, weight, bias, *geometry, scale, options["activation"], True))
     grad = with_layout(torch.ones_like(ops.conv2d(x, weight, None, *geometry)).detach(), layout).requires_grad_()
-    torch.library.opcheck(ops.conv2d_adjoint_input.default, (grad, weight, list(x.shape[2:]), *geometry, True))
-    torch.library.opcheck(ops.conv2d_adjoint_weight.default, (grad, x, list(weight.shape[2:]), *geometry))
+    library.opcheck(ops.conv2d_adjoint_input.default, (grad, weight, list(x.shape[2:]), *geometry, True))
+    library.opcheck(ops.conv2d_adjoint_weight.default, (grad, x, list(weight.shape[2:]), *geometry))
 
 
 @pytest.mark.parametrize("dims", [(0, None, None, 0), (None, 0, 0, None), (0, 0, None, 0)])
