@@ -16,7 +16,7 @@ from ._njit import inlined
 Array = np.ndarray[Any, Any]
 
 _NOWHERE, _BAD = -1, -2
-_LONG = 64  # windows in a row: from so many on, loops over vectors pay, which do what is left over one by one
+_RUN = 16  # windows side by side that are done at a time, in vectors
 
 
 @inlined
@@ -193,13 +193,14 @@ def _quick(index: int, compact: bool, start: int, left: int, low: int, high: int
     return index if known else _NOWHERE
 
 
+@inlined
 def _scatter_pairs(values: Array, index: Array, start: int, w: int, upper: Array, lower: Array) -> int:
     """Both rows of windows of 2 x 2 pixels side by side; returns how many values have no place there.
 
     Window o counts from ``start + 2 o`` on, and its second row from w after that.
     """
     zero, lost = values.dtype.type(0), 0
-    for o in range(values.shape[0]):
+    for o in range(_RUN):
         v, t = values[o], index[o] - start - 2 * o
         a, b, c, d = t == 0, t == 1, t == w, t == w + 1
         upper[2 * o] = v if a else zero
@@ -210,10 +211,11 @@ def _scatter_pairs(values: Array, index: Array, start: int, w: int, upper: Array
     return lost
 
 
+@inlined
 def _scatter_compact_pairs(values: Array, index: Array, upper: Array, lower: Array) -> Any:
     """The same of compact indices."""
     zero, lost = values.dtype.type(0), np.int32(0)
-    for o in range(values.shape[0]):
+    for o in range(_RUN):
         v, t = values[o], np.int32(index[o])
         upper[2 * o] = v if t == 0 else zero
         upper[2 * o + 1] = v if t == 1 else zero
@@ -254,7 +256,7 @@ def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: i
     out_h, out_w = values.shape[1], values.shape[2]
     inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
     reciprocal = _reciprocal(dh * w, kh, dw)
-    pairs = out_w >= _LONG and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    pairs = out_w >= _RUN and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         cleared, plane = 0, out[p]
@@ -264,10 +266,14 @@ def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: i
             row, places = values[p, oh], index[p, oh]
             if pairs:
                 upper, lower, cleared = plane[reach - 2 * w : reach - w], plane[reach - w : reach], reach
-                if compact:
-                    lost = _scatter_compact_pairs(row, places, upper, lower)
-                else:
-                    lost = _scatter_pairs(row, places, top * w, w, upper, lower)
+                lost = 0
+                for ow in range(0, out_w, _RUN):
+                    o = min(ow, out_w - _RUN)  # the last run reaches back
+                    v, i, a, b = row[o:], places[o:], upper[2 * o :], lower[2 * o :]
+                    if compact:
+                        lost += _scatter_compact_pairs(v, i, a, b)
+                    else:
+                        lost += _scatter_pairs(v, i, top * w + 2 * o, w, a, b)
                 if lost == 0:
                     continue
                 _clear(plane[reach - 2 * w : reach])
@@ -329,10 +335,11 @@ def _scatter_last(values: Array, index: Array, place: Array, out: Array, h: int,
     return bad
 
 
+@inlined
 def _gather_pairs(upper: Array, lower: Array, index: Array, start: int, w: int, out: Array) -> int:
     """The transpose of `_scatter_pairs`."""
     lost = 0
-    for o in range(out.shape[0]):
+    for o in range(_RUN):
         t = index[o] - start - 2 * o
         a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
         v = b if t == 1 else a
@@ -342,10 +349,11 @@ def _gather_pairs(upper: Array, lower: Array, index: Array, start: int, w: int, 
     return lost
 
 
+@inlined
 def _gather_compact_pairs(upper: Array, lower: Array, index: Array, out: Array) -> Any:
     """The same of compact indices."""
     lost = np.int32(0)
-    for o in range(out.shape[0]):
+    for o in range(_RUN):
         t = np.int32(index[o])
         a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
         v = b if t == 1 else a
@@ -373,7 +381,7 @@ def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: in
     out_h, out_w = out.shape[1], out.shape[2]
     inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
     reciprocal = _reciprocal(dh * w, kh, dw)
-    pairs = out_w >= _LONG and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    pairs = out_w >= _RUN and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         plane = source[p]
@@ -382,10 +390,14 @@ def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: in
             if pairs:
                 start = top * w
                 upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
-                if compact:
-                    lost = _gather_compact_pairs(upper, lower, places, row)
-                else:
-                    lost = _gather_pairs(upper, lower, places, start, w, row)
+                lost = 0
+                for ow in range(0, out_w, _RUN):
+                    o = min(ow, out_w - _RUN)  # the last run reaches back
+                    a, b, i, v = upper[2 * o :], lower[2 * o :], places[o:], row[o:]
+                    if compact:
+                        lost += _gather_compact_pairs(a, b, i, v)
+                    else:
+                        lost += _gather_pairs(a, b, i, start + 2 * o, w, v)
                 if lost == 0:
                     continue
             low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 __all__ = ["cores", "each"]
@@ -21,22 +23,46 @@ def cores() -> int:
 
 
 def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """``[function(*piece) for piece in pieces]``, on all cores at once; an exception in one is raised here."""
+    """``[function(*piece) for piece in pieces]``, on all cores at once; an exception in one is raised here.
+
+    This thread does its share, and takes the next piece whenever it has done one, as the others do.
+    """
     pieces = list(pieces)
     if len(pieces) < 2 or cores() < 2 or getattr(_worker, "inside", False):
         return [function(*piece) for piece in pieces]
-    futures, pool = [], _the_pool()
+    left = deque(range(len(pieces)))
+    results: list[Any] = [None] * len(pieces)
+
+    def work() -> None:
+        while left:
+            try:
+                place = left.popleft()
+            except IndexError:  # another was quicker
+                return
+            try:
+                results[place] = function(*pieces[place])
+            except BaseException:
+                left.clear()
+                raise
+
+    others: list[Future[None]] = []
+    _worker.inside = True
     try:
-        for piece in pieces:
-            futures.append(pool.submit(function, *piece))  # noqa: PERF401 (those before a failure count)
-    except RuntimeError:  # the interpreter ends: what is left is done here
-        return [future.result() for future in futures] + [function(*piece) for piece in pieces[len(futures) :]]
-    wait(futures)  # none is left behind that still writes, whatever another has raised
-    return [future.result() for future in futures]
+        pool = _the_pool()
+        with contextlib.suppress(RuntimeError):  # the interpreter ends: what is left is done here
+            for _ in range(min(cores(), len(pieces)) - 1):
+                others.append(pool.submit(work))  # noqa: PERF401 (those before a failure count)
+        work()
+    finally:
+        _worker.inside = False
+        wait(others)  # none is left behind that still writes, whatever another has raised
+    for other in others:
+        other.result()
+    return results
 
 
 def _enter() -> None:
-    _worker.inside = True  # what a worker starts runs in that worker: waiting for others could last for ever
+    _worker.inside = True  # what a piece starts runs in its thread: waiting for others could last for ever
 
 
 def _the_pool() -> ThreadPoolExecutor:
