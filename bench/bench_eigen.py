@@ -1,8 +1,10 @@
-"""The ten smallest pairs of normalised cuts on photographs, against SciPy's ARPACK; products of affinities and blocks.
+"""The ten smallest pairs of normalised cuts on photographs; products of affinities and blocks.
 
-The eigensolver starts from an affinity that is there, ARPACK from its normalised matrix by rows. Both are asked for
-residuals of 1e-6: ours by a tolerance relative to the eigenvalues, as it has it. One core, and a second time all. On a
-GPU: the multigrid, and filters alone (of an affinity that is stored, or made of the image anew), against cupyx's eigsh.
+The eigensolver starts from an affinity that is there; SciPy's ARPACK, and its LOBPCG with a smoothed aggregation of
+pyamg as preconditioner, from the normalised matrix by rows. All are asked for residuals of 1e-6: ours by a tolerance
+relative to the eigenvalues, as it has it. One core, and ours a second time on all. The peak memory of each is what it
+takes beyond the affinity or the matrix. On a GPU: the multigrid, and filters alone (of an affinity that is stored, or
+made of the image anew), against cupyx's eigsh.
 
 How the cost grows: a retina from 128x128 to 1024x1024 at the default tolerance, one core, with iterations and the
 peak memory beyond what a fresh process had when it was called, the affinity left out. The error there is the largest
@@ -30,7 +32,7 @@ from cv3gpu.affinity import PixelAffinity, pixel_affinity
 from cv3gpu.eigen import Eigenpairs, smallest_eigenpairs
 
 from . import peers
-from .entry import Entry, Errors, Way, Work, dense_errors
+from .entry import NOT_INSTALLED, Entry, Errors, Way, Work, dense_errors
 
 WRONG = Errors(float("inf"), float("inf"))
 PAIRS = 10
@@ -73,6 +75,17 @@ def arpack(matrix: Any) -> np.ndarray:
     return 1 - values[::-1]
 
 
+def lobpcg(matrix: Any) -> np.ndarray:
+    """Eigenvalues of the Laplacian, ascending, by SciPy's LOBPCG with pyamg's preconditioner."""
+    sparse, linalg = pytest.importorskip("scipy.sparse"), pytest.importorskip("scipy.sparse.linalg")
+    laplacian = (sparse.eye_array(matrix.shape[0]) - matrix).tocsr()
+    pyamg = importlib.import_module("pyamg")
+    levels = pyamg.smoothed_aggregation_solver(laplacian, strength=("symmetric", {"theta": 0.02}))
+    start = np.random.default_rng(0).standard_normal((matrix.shape[0], PAIRS))
+    values, _ = linalg.lobpcg(laplacian, start, M=levels.aspreconditioner(), tol=RESIDUAL, maxiter=200, largest=False)
+    return np.sort(values)
+
+
 def pair_errors(reference: np.ndarray, got: Any) -> Errors:
     """Of the eigenvalues, relative to the largest; infinite where a residual of ours is above the limit."""
     if isinstance(got, Eigenpairs):
@@ -82,61 +95,81 @@ def pair_errors(reference: np.ndarray, got: Any) -> Errors:
     return product_errors(reference, got)
 
 
+PEERS = {"SciPy's ARPACK, 1 core": arpack, "SciPy's LOBPCG with pyamg, 1 core": lobpcg}
+
+
 def _pairs(size: int) -> Work:
     affinity = affinity_of(size, "float64")
     tight = smallest_eigenpairs(affinity, PAIRS, tol=1e-9)
-    ours = functools.partial(smallest_eigenpairs, affinity, PAIRS, tol=RESIDUAL / float(tight.eigenvalues[-1]))
+    tol = RESIDUAL / float(tight.eigenvalues[-1])
+    ours = functools.partial(smallest_eigenpairs, affinity, PAIRS, tol=tol)
     matrix = normalised(affinity)
-    peer: Way = peers.on_one_core(functools.partial(arpack, matrix))
-    if size < ONCE:
-        reference = arpack(matrix)
-        work = Work(ours=peers.on_one_core(ours), errors=functools.partial(pair_errors, reference))  # type: ignore[arg-type]
-        work.peers["SciPy's ARPACK, 1 core"] = peer
-    else:
-        started = time.perf_counter()
-        reference = peer()  # type: ignore[operator]
-        taken = time.perf_counter() - started
-        work = Work(ours=peers.on_one_core(ours), errors=functools.partial(pair_errors, reference))  # type: ignore[arg-type]
-        work.once["SciPy's ARPACK, 1 core, once"] = lambda: (reference, taken)
+    reference = arpack(matrix) if size < ONCE else tight.eigenvalues
+    work = Work(ours=peers.on_one_core(ours), errors=functools.partial(pair_errors, reference))  # type: ignore[arg-type]
+    for name, solve in PEERS.items():
+        if solve is lobpcg and peers.installed("pyamg") is None:
+            work.peers[name] = NOT_INSTALLED
+        elif size < ONCE:
+            work.peers[name] = peers.on_one_core(functools.partial(solve, matrix))
+        else:
+            work.once[name + ", once"] = functools.partial(timed, peers.on_one_core(functools.partial(solve, matrix)))  # type: ignore[arg-type]
     work.peers["ours on all cores"] = ours
     work.facts["iterations"] = ours().n_iter
+    work.facts["peak memory, bytes"] = peak_memory("photograph", size, "ours", tol)
+    for name, solve in PEERS.items():
+        if solve is arpack or peers.installed("pyamg") is not None:
+            work.facts[f"peak memory of {name}, bytes"] = peak_memory("photograph", size, solve.__name__)
     work.limits = dict.fromkeys(("ours", *work.peers, *work.once), "float32")  # residuals squared over the gaps
     return work
 
 
-# ---- growth ---------------------------------------------------------------------------------------------
+def timed(way: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and its time, s."""
+    started = time.perf_counter()
+    result = way()
+    return result, time.perf_counter() - started
 
-# As `grown`, in a process of its own; the call went once before, on a small input.
+
+# As `_pairs` and `_growth`, in a process of its own; the call went once before, on a small input.
 _MEMORY = """
 import sys
 from bench import bench_eigen, peers
+from cv3gpu.affinity import pixel_affinity
 from cv3gpu.eigen import smallest_eigenpairs
-def call(affinity):
-    return peers.on_one_core(lambda: smallest_eigenpairs(affinity, bench_eigen.PAIRS))()
+picture, size, solver, tol = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+def ours(affinity):
+    return smallest_eigenpairs(affinity, bench_eigen.PAIRS, tol=tol)
+solve = ours if solver == "ours" else getattr(bench_eigen, solver)
+def given(size):
+    affinity = pixel_affinity(getattr(bench_eigen, picture)(size))
+    return affinity if solver == "ours" else bench_eigen.normalised(affinity)
 def memory(field):
     with open("/proc/self/status") as status:
         return 1024 * next(int(line.split()[1]) for line in status if line.startswith(field))
-call(bench_eigen.grown(32))
-given = bench_eigen.grown(int(sys.argv[1]))
+small, whole = given(32), given(size)
+peers.on_one_core(lambda: solve(small))()
 with open("/proc/self/clear_refs", "w") as control:
     control.write("5")  # the peak starts anew
 before = memory("VmRSS")
-call(given)
+peers.on_one_core(lambda: solve(whole))()
 print(memory("VmHWM") - before)
 """
 
 
-def grown(size: int) -> PixelAffinity:
-    """Of a retina, grey in 0-1, 1024x1024 and made smaller by means."""
+def peak_memory(picture: str, size: int, solver: str = "ours", tol: float = RESIDUAL) -> float:
+    """Bytes that a solver takes at its peak, on one core."""
+    command = [sys.executable, "-c", _MEMORY, picture, str(size), solver, repr(tol)]
+    return float(subprocess.check_output(command, cwd=peers.ROOT, text=True))
+
+
+# ---- growth ---------------------------------------------------------------------------------------------
+
+
+def retina(size: int) -> np.ndarray:
+    """Grey in 0-1, [size, size], made smaller by means."""
     whole = pytest.importorskip("skimage.data").retina()[190:1214, 190:1214].mean(2) / 255
     step = len(whole) // size
-    return pixel_affinity(whole.reshape(size, step, size, step).mean((1, 3)))
-
-
-def peak_memory(size: int) -> float:
-    """Bytes that the eigensolver takes at its peak, on one core."""
-    command = [sys.executable, "-c", _MEMORY, str(size)]
-    return float(subprocess.check_output(command, cwd=peers.ROOT, text=True))
+    return whole.reshape(size, step, size, step).mean((1, 3))
 
 
 def residual_errors(affinity: PixelAffinity, got: Eigenpairs) -> Errors:
@@ -148,12 +181,12 @@ def residual_errors(affinity: PixelAffinity, got: Eigenpairs) -> Errors:
 
 
 def _growth(size: int) -> Work:
-    affinity = grown(size)
+    affinity = pixel_affinity(retina(size))
     ours = functools.partial(smallest_eigenpairs, affinity, PAIRS)
     work = Work(ours=peers.on_one_core(ours), errors=functools.partial(residual_errors, affinity))  # type: ignore[arg-type]
     work.peers["ours on all cores"] = ours
     work.limits = dict.fromkeys(("ours", *work.peers), "float32")  # residuals: eigenvalues are closer by far
-    work.facts = {"iterations": ours().n_iter, "peak memory, bytes": peak_memory(size)}
+    work.facts = {"iterations": ours().n_iter, "peak memory, bytes": peak_memory("retina", size)}
     return work
 
 

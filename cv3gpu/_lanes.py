@@ -159,8 +159,10 @@ class Writer:
         self.builder.call(fetch, [place, i32(0), i32(3), i32(1)])  # to read, to be kept, data
 
     def number(self, x: Any) -> Any:
-        """A number in the type of the rows; it may come as float32 where they are float64."""
-        return x if x.type == self.real else self.builder.fpext(x, self.real)
+        """A number in the type of the rows; it may come in the other one."""
+        if x.type == self.real:
+            return x
+        return self.builder.fpext(x, self.real) if self.bits == 64 else self.builder.fptrunc(x, self.real)
 
     def integer(self, x: Any) -> Any:
         return self.builder.sext(x, self.word) if x.type.width < 64 else x
@@ -282,10 +284,10 @@ def _lower_stencil(points: int) -> Callable[..., None]:
                     for first, lanes, total in zip(firsts, parts, totals, strict=True):
                         term = w.everywhere(number, lanes) * w.load(x, b.add(here, first), lanes)
                         b.store((term + Lanes(w, b.load(total))).value, total)
-            scale = factor.number(w.word(0))
+            many = b.icmp_signed(">", factor.shape[0], w.word(1))
             for p, totals in enumerate(sums):
                 one, to = b.add(point, w.word(p)), b.add(row, w.word(p))
-                own = diagonal.number(one)
+                own, scale = diagonal.number(one), factor.number(b.select(many, one, w.word(0)))
                 for first, lanes, total in zip(firsts, parts, totals, strict=True):
                     centre = w.everywhere(own, lanes) * w.load(x, w.at(one, width, first), lanes)
                     result = w.everywhere(scale, lanes) * Lanes(w, b.load(total)) + centre
@@ -299,10 +301,10 @@ def _lower_stencil(points: int) -> Callable[..., None]:
 @operation(_lower_stencil(STENCIL))
 def stencil_rows(x: Array, step: Array, place: Array, terms: int, weight: Array, diagonal: Array, factor: Array,
                  point: int, out: Array, row: int) -> None:  # fmt: skip
-    """``out[row + p] = diagonal[q] x[q] + factor[0] sum``, of the points q = ``point + p``, p < STENCIL.
+    """``out[row + p] = diagonal[q] x[q] + factor[q] sum``, of the points q = ``point + p``, p < STENCIL.
 
-    The sum goes over ``terms`` neighbours k, and is of ``weight[place[k] + q] x[q + step[k]]``; ``weight`` may be
-    float32 where the rows are float64.
+    The sum goes over ``terms`` neighbours k, and is of ``weight[place[k] + q] x[q + step[k]]``; ``weight`` may be of
+    the other type of float. A single factor is that of all points.
     """
     for p in range(STENCIL):
         stencil_row(x, step, place, terms, weight, diagonal, factor, point + p, out, row + p)
@@ -315,7 +317,7 @@ def stencil_row(x: Array, step: Array, place: Array, terms: int, weight: Array, 
     total = np.zeros_like(x[0])
     for k in range(terms):
         total += weight[place[k] + point] * x[point + step[k]]
-    out[row] = diagonal[point] * x[point] + factor[0] * total
+    out[row] = diagonal[point] * x[point] + factor[point if len(factor) > 1 else 0] * total
 
 
 def _lower_subtract_row(w: Writer, x: Rows, y: Rows, source: Any, out: Rows, row: Any) -> None:

@@ -483,8 +483,16 @@ def test_coarse_operators_are_galerkins(shape: tuple[int, int], radius: float) -
     weight = (matrix + np.eye(len(matrix)))[:, kept.ravel()]
     total = weight.sum(1, keepdims=True)
     np.testing.assert_allclose(share, weight / np.where(total > 0, total, 1), atol=1e-6)
-    coarse = between.galerkin(affinity.stencils()[0], degree).toarray()
+    stencil = between.galerkin(affinity.stencils()[0], degree)
+    coarse = _multigrid._compressed(stencil).toarray()
     np.testing.assert_allclose(coarse, share.T @ (np.diag(degree) - matrix) @ share, atol=1e-6 * degree.max())
+    scale = np.linspace(0.5, 2, len(coarse))
+    level, x = _multigrid._below_grid(stencil, scale), np.eye(len(coarse), dtype=np.float32)
+    x = np.pad(x, ((0, 0), (0, -len(x) % 4)))
+    product = np.zeros_like(x)
+    level.smooth(x, product, 0.0, 0.0, x, x)
+    wanted = -scale[:, None] * coarse * scale
+    np.testing.assert_allclose(product[:, : len(coarse)], wanted, atol=4e-6 * degree.max())
     vectors = np.random.default_rng(0).standard_normal((2, len(matrix)))
     for found, vector in zip(between.sums(*vectors), vectors, strict=True):
         np.testing.assert_allclose(found, share.T @ vector, atol=1e-5)

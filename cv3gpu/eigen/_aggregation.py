@@ -80,7 +80,7 @@ class Aggregation(Multigrid):
 
         self.levels, self._shares = [], []
         degree = matrix.diagonal()
-        self.scale = scale = inverse_root(degree)
+        scale = inverse_root(degree)
         while True:
             level = SparseLevel(matrix, scale)
             level.estimate()

@@ -51,8 +51,9 @@ class _Host(Space):
         self.operator, self.null = operator, null
 
     def pairs(self, x: Array) -> tuple[Array, Array, Array]:
-        values, x, ax = rotated(self.operator, begin(x, self.null, self.operator.mass))
-        return values, x, residuals(self.operator, values, x, ax, ax)
+        x, room = begin(x, self.null, self.operator.mass), np.empty_like(x)
+        values = rotated(self.operator, x, room)
+        return values, x, residuals(self.operator, values, x, room, room)
 
     def follow(self, x: Array, centre: float, scale: float, before: float, out: Array) -> None:
         self.operator.follow(x, centre, scale, before, out)

@@ -1,8 +1,9 @@
 """Locally optimal block preconditioned conjugate gradients in the inner product of the mass, in float64.
 
-Knyazev's method with the basis of Hetmaniuk and Lehoucq: the blocks X and P stay orthonormal, so that an iteration
-needs the products of the new directions alone; these are made orthogonal to X and P before the Rayleigh-Ritz step, and
-those that add nothing are left out.
+Knyazev's method with the basis of Hetmaniuk and Lehoucq: the blocks X and P stay orthonormal; the new directions are
+made orthogonal to both before the Rayleigh-Ritz step, and those that add nothing are left out. Products with X and P
+are not carried on: A X is computed anew for the residuals, which costs a product an iteration and saves two blocks.
+P is kept in float32: its rounding weighs as much as its share in the next X, which vanishes as X converges.
 """
 
 from __future__ import annotations
@@ -102,24 +103,23 @@ def _orthonormal(x: Array, mass: Array) -> Array:
     return x
 
 
-def rotated(operator: Operator, x: Array, ax: Array | None = None) -> tuple[Array, Array, Array]:
-    """Ritz values, and an orthonormal block and its products in the order of these; x and ax are overwritten."""
-    ax = np.empty_like(x) if ax is None else ax
-    operator.product(x, ax)
-    h = _gram(x, ax, None)
+def rotated(operator: Operator, x: Array, room: Array) -> Array:
+    """Ritz values of an orthonormal block [N, b], which is turned into the order of these; ``room`` is overwritten."""
+    operator.product(x, room)
+    h = _gram(x, room, None)
     values, c = np.linalg.eigh((h + h.T) / 2)
     _turn(x, c)
-    _turn(ax, c)
-    return values, x, ax
+    return values
 
 
-def residuals(operator: Operator, values: Array, x: Array, ax: Array, out: Array) -> Array:
-    """Norms |M^-1/2 (A x - lambda M x)|, [b]; the vectors go to ``out``."""
+def residuals(operator: Operator, values: Array, x: Array, room: Array, out: Array) -> Array:
+    """Norms |M^-1/2 (A x - lambda M x)|, [b]; the vectors go to ``out``, and A x to ``room``: it may be the same."""
+    operator.product(x, room)
     bands, run = sparse_bands(len(x)), compiled(*_loops.RESIDUAL)
     total = np.zeros((len(bands), x.shape[1]))
 
     def part(number: int, first: int, last: int) -> None:
-        run(values, x, ax, operator.mass, operator.inverse, first, last, total[number], out)
+        run(values, x, room, operator.mass, operator.inverse, first, last, total[number], out)
 
     each(part, [(number, *rows) for number, rows in enumerate(bands)])
     return np.sqrt(total.sum(0))
@@ -197,14 +197,14 @@ def lobpcg(
     may be, and returns the last. It ends when ``done(values, norms)``, after ``max_iter`` iterations, or when the
     residuals stop falling.
     """
-    mass = operator.mass
-    values, x, ax = rotated(operator, begin(start, null, mass))
-    p, ap, held = np.zeros_like(x), np.zeros_like(x), np.zeros((0, 0))
-    w, aw = both = np.empty((2, *x.shape))
+    mass, x = operator.mass, begin(start, null, operator.mass)
+    p, held = np.zeros(x.shape, np.float32), np.zeros((0, 0))
+    w, aw = both = np.empty((2, *x.shape))  # aw has A x, too, while there is no A w
     work = both.view(np.float32).reshape(4, *x.shape)  # the same memory, while there are no directions
+    values = rotated(operator, x, aw)
     iteration, fresh, best, since = 0, True, np.inf, 0
     while True:
-        norms = residuals(operator, values, x, ax, work[0])
+        norms = residuals(operator, values, x, aw, work[0])
         ended = done(values, norms)
         if not ended:
             worst = float((norms / np.maximum(values, np.finfo(float).tiny)).max())
@@ -213,8 +213,8 @@ def lobpcg(
         if ended and fresh:
             return Found(values, x, norms, iteration)
         if not fresh and (ended or iteration % _RENEW == 0):  # what recurrences have carried on is computed anew
-            values, x, ax = rotated(operator, _orthonormal(x, mass), ax)
-            held, fresh = np.zeros((0, 0)), True
+            x = begin(x, null, mass)
+            values, held, fresh = rotated(operator, x, aw), np.zeros((0, 0)), True
             continue
         iteration, fresh = iteration + 1, False
         _widen(precondition(work[0], work), w)
@@ -224,4 +224,3 @@ def lobpcg(
         g, h = (np.concatenate([_gram(b, y, m) for b in blocks]) for y, m in ((w, mass), (aw, None)))
         values, to_x, to_p, held = _mixes(values, held, g, h)
         _combine(x, p, w, to_x, to_p)
-        _combine(ax, ap, aw, to_x, to_p)

@@ -13,30 +13,10 @@ from ..affinity._loops import TILE, segment
 
 __all__ = [
     "ADD", "AT_ONCE", "COMBINE", "COMPONENTS", "COMPRESSED", "CROSS", "FOLLOW", "GALERKIN", "GATHER", "INTERPOLATION",
-    "PIECE", "PROLONG", "RECUR", "RELAX", "RESIDUAL", "RESTRICT", "SCALED", "SMOOTH", "TURN",
+    "PIECE", "PROLONG", "RECUR", "RELAX", "RESIDUAL", "RESTRICT", "SMOOTH", "TURN",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-
-
-def _scaled(weight: Array, plane: int, dy: Array, dx: Array, scale: Array, first: int, last: int, out: Array,
-            out_plane: int) -> None:  # fmt: skip
-    """``out`` = s_i w_ij s_j in rows ``first`` to ``last``; ``scale`` [H, W]."""
-    height, width = scale.shape
-    for h in range(dy.shape[0]):
-        for y in range(first, last):
-            begin, end = max(0, -dx[h]), min(width, width - dx[h])
-            if y + dy[h] >= height or begin >= end:
-                begin, end = width, width
-            here = y * width
-            out[h * out_plane + here : h * out_plane + here + begin] = 0
-            out[h * out_plane + here + end : h * out_plane + here + width] = 0
-            for x in range(begin, end):
-                both = scale[y, x] * scale[y + dy[h], x + dx[h]]
-                out[h * out_plane + here + x] = weight[h * plane + here + x] * both
-
-
-SCALED = (_scaled,)
 
 
 # ---- tall blocks: many rows, few columns ------------------------------------------------------------------
@@ -49,6 +29,7 @@ def _lower_sums(along_rows: bool, count: int) -> Callable[..., None]:
     """The code of `multiply_rows` and `add_products`: ``count`` rows of sums, each of numbers times rows."""
 
     def lower(w: Writer, x: Rows, row: Any, column: Any, terms: Any, y: Rows, out: Rows, to: Any) -> None:
+        w = Writer(w.builder, y.data.type.pointee)  # x may be of the other type of float
         b, width, full = w.builder, y.shape[1], REGISTER // w.bits
 
         def block(channel: Any, parts: tuple[int, ...]) -> None:
@@ -62,7 +43,7 @@ def _lower_sums(along_rows: bool, count: int) -> Callable[..., None]:
                 values = [w.load(y, w.at(k, width, first), lanes) for first, lanes in zip(firsts, parts, strict=True)]
                 for p, totals in enumerate(sums):
                     place = (b.add(row, w.word(p)), k) if along_rows else (b.add(row, k), w.word(p))
-                    number = x.number(w.at(place[0], x.shape[1], b.add(column, place[1])))
+                    number = w.number(x.number(w.at(place[0], x.shape[1], b.add(column, place[1]))))
                     for value, lanes, total in zip(values, parts, totals, strict=True):
                         term = w.everywhere(number, lanes) * value
                         b.store((term + Lanes(w, b.load(total))).value, total)
@@ -318,9 +299,9 @@ def _restrict(x: Array, share: Array, own: Array, scale: Array, width: int, ever
 RESTRICT = (sum_rows, _above, _restrict)
 
 
-def _prolong(x: Array, share: Array, own: Array, scale: Array, width: int, every: int, reach: int, columns: int,
+def _prolong(x: Array, share: Array, scale: Array, width: int, every: int, reach: int, columns: int,
              first: int, last: int, index: Array, weight: Array, out: Array) -> None:  # fmt: skip
-    """``out`` = own P scale x in rows ``first`` to ``last`` of pixels."""
+    """``out`` = P scale x in rows ``first`` to ``last`` of pixels."""
     slots = share.shape[2]
     for y in range(first, last):
         for z in range(width):
@@ -330,7 +311,7 @@ def _prolong(x: Array, share: Array, own: Array, scale: Array, width: int, every
                     if share[y, z, i, j] != 0:
                         point = (row + i) * columns + column + j
                         index[count] = point
-                        weight[count] = own[y * width + z] * share[y, z, i, j] * scale[point]
+                        weight[count] = share[y, z, i, j] * scale[point]
                         count += 1
             sum_rows(x, index, weight, 0, count, out, y * width + z)
 
@@ -341,14 +322,14 @@ PROLONG = (sum_rows, _above, _prolong)
 # ---- steps of Chebyshev polynomials -----------------------------------------------------------------------
 
 
-def _smooth(step_of: Array, weight: Array, dy: Array, dx: Array, plane: int, diagonal: Array, minus: Array, height: int,
-            width: int, first: int, last: int, step: Array, place: Array, buffer: Array, moved: Array, before: Array,
-            residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:  # fmt: skip
+def _smooth(step_of: Array, weight: Array, dy: Array, dx: Array, plane: int, diagonal: Array, factor: Array,
+            height: int, width: int, first: int, last: int, step: Array, place: Array, buffer: Array, moved: Array,
+            before: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:  # fmt: skip
     """One step of a smoother in rows ``first`` to ``last``, which has moved by ``step_of``.
 
     ``before`` is ``step_of`` as a vector, as are the arrays after it; ``moved`` is that of ``buffer`` [TILE, b].
 
-    residual -= A step_of; following = ahead step_of + by residual; x += following. A is diagonal + minus W, and
+    residual -= A step_of; following = ahead step_of + by residual; x += following. A is diagonal + factor W, and
     ``by`` = 0 leaves ``following`` and ``x`` alone.
     """
     channels = step_of.shape[1]
@@ -359,7 +340,7 @@ def _smooth(step_of: Array, weight: Array, dy: Array, dx: Array, plane: int, dia
         count = (end - begin) * channels
         for y in range(first, last):
             segment(
-                step_of, weight, dy, dx, plane, diagonal, minus, height, width, y, begin, end, step, place, buffer, 0
+                step_of, weight, dy, dx, plane, diagonal, factor, height, width, y, begin, end, step, place, buffer, 0
             )
             at = (y * width + begin) * channels
             r = residual[at : at + count]

@@ -2,8 +2,8 @@
 
 The coarse points are every f-th pixel. A pixel takes its value from the coarse points around it, in shares as its
 weights to them are (so no value crosses an edge of the image), and the coarse operators are P^T (D - W) P: small
-stencils on every level. Chebyshev polynomials of degree 2 smooth. All levels are scaled to a unit diagonal, more or
-less, as D^-1/2 (D - W) D^-1/2 is.
+stencils on every level. Chebyshev polynomials of degree 2 smooth. The finest level is D^-1 (D - W), by the weights of
+the affinity itself; the others are scaled from both sides to a unit diagonal, more or less.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class _Level:
     """A level: its operator, in one of two forms, and the way to the next one."""
 
     size: int
+    before: Array  # [N]: a residual becomes the level's by it
+    after: Array | None  # what the level finds becomes the solution by it
     to_coarse: Any  # P^T and P, scaled as the levels are
     to_fine: Any
     most: float  # no eigenvalue is above it
@@ -98,10 +100,11 @@ class _Interpolation:
         given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, self.height, self.width, _EVERY, reach
         each(lambda *rows: run(*given, *rows, self.share), _cpu.bands(self.height, self.width))
 
-    def galerkin(self, stencil: Stencil, degree: Array) -> Any:
-        """P^T (D - W) P, sparse, in float64; ``degree`` is without self weights."""
-        from scipy import sparse
+    def galerkin(self, stencil: Stencil, degree: Array) -> Array:
+        """P^T (D - W) P, in float64, [rows, columns, S, S]: of each coarse point, those around it.
 
+        ``degree`` is without self weights.
+        """
         spread, wide = 4 * self.reach // _EVERY + 1, 3 * self.reach // _EVERY
         found = np.zeros((self.rows, self.columns, 2 * wide + 1, 2 * wide + 1))
         given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, degree.reshape(self.height, self.width), self.share
@@ -111,26 +114,23 @@ class _Interpolation:
             run(*given, _EVERY, self.reach, wide, first, last, np.empty((spread, spread)), found)
 
         each(part, _cpu.bands(self.rows, _EVERY * self.width))
-        points = self.rows * self.columns
-        start, run = np.zeros(points + 1, np.int64), compiled(*_loops.COMPRESSED)
-        run(found, wide, start, np.empty(0, np.int32), np.empty(0))
-        index, data = np.empty(start[-1], np.int32), np.empty(start[-1])
-        run(found, wide, start, index, data)
-        return sparse.csr_array((data, index, start), (points, points))
+        return found
 
     def restrict(self, x: Array, own: Array, scale: Array, out: Array) -> None:
         """``out`` = scale P^T own x, of rows [N, b] of float32, b a multiple of 4."""
         around, run = (2 * self.reach + 1) ** 2, compiled(*_loops.RESTRICT)
-        each(lambda *rows: run(*self._given(x, own, scale), *rows, *_work(around), out), self._bands(self.rows))
+        given = x, self.share, own, scale, *self._sizes
+        each(lambda *rows: run(*given, *rows, *_work(around), out), self._bands(self.rows))
 
-    def prolong(self, x: Array, own: Array, scale: Array, out: Array) -> None:
-        """``out`` = own P scale x."""
+    def prolong(self, x: Array, scale: Array, out: Array) -> None:
+        """``out`` = P scale x."""
         around, run = self.share[0, 0].size, compiled(*_loops.PROLONG)
-        each(lambda *rows: run(*self._given(x, own, scale), *rows, *_work(around), out), self._bands(self.height))
+        given = x, self.share, scale, *self._sizes
+        each(lambda *rows: run(*given, *rows, *_work(around), out), self._bands(self.height))
 
-    def _given(self, *arrays: Array) -> tuple[Any, ...]:
-        x, own, scale = arrays
-        return x, self.share, own, scale, self.width, _EVERY, self.reach, self.columns
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return self.width, _EVERY, self.reach, self.columns
 
     def _bands(self, rows: int) -> list[tuple[int, int]]:
         return _cpu.bands(rows, self.height * self.width // rows)
@@ -141,7 +141,7 @@ class _Interpolation:
         out = np.empty((self.rows * self.columns, _LANES), np.float32)
         for column, vector in enumerate(x):
             block[:, column] = vector
-        self.restrict(block, *self._ones, out)
+        self.restrict(block, np.ones(len(block), np.float32), np.ones(len(out), np.float32), out)
         return [out[:, column].astype(np.float64) for column in range(len(x))]
 
     def __matmul__(self, x: Array) -> Array:
@@ -149,13 +149,8 @@ class _Interpolation:
         wide = -(-x.shape[1] // _LANES) * _LANES
         block, out = np.zeros((len(x), wide), np.float32), np.empty((self.height * self.width, wide), np.float32)
         block[:, : x.shape[1]] = x
-        self.prolong(block, *self._ones, out)
+        self.prolong(block, np.ones(len(x), np.float32), out)
         return out[:, : x.shape[1]].astype(np.float64)
-
-    @property
-    def _ones(self) -> tuple[Array, Array]:
-        """Scales that change nothing."""
-        return np.ones(self.height * self.width, np.float32), np.ones(self.rows * self.columns, np.float32)
 
 
 def _work(count: int) -> tuple[Array, Array]:
@@ -163,44 +158,69 @@ def _work(count: int) -> tuple[Array, Array]:
     return np.empty(count, np.int32), np.empty(count, np.float32)
 
 
-class _Grid(_Level):
-    """The finest level: a stencil."""
+def _compressed(found: Array) -> Any:
+    """What `_Interpolation.galerkin` finds, by rows."""
+    from scipy import sparse
 
-    def __init__(self, stencil: Stencil, degree: Array, diagonal: Array) -> None:
-        height, width = stencil.height, stencil.width
+    points, wide = len(found) * found.shape[1], found.shape[2] // 2
+    start, run = np.zeros(points + 1, np.int64), compiled(*_loops.COMPRESSED)
+    run(found, wide, start, np.empty(0, np.int32), np.empty(0))
+    index, data = np.empty(start[-1], np.int32), np.empty(start[-1])
+    run(found, wide, start, index, data)
+    return sparse.csr_array((data, index, start), (points, points))
+
+
+class _StencilLevel(_Level):
+    """A level that is a stencil: ``diagonal`` + ``factor`` W."""
+
+    def __init__(self, stencil: Stencil, diagonal: Array, factor: Array) -> None:
         self.size = stencil.size
-        self.interpolation = _Interpolation(stencil)
-        self.own, self.below = np.sqrt(degree).astype(np.float32), np.empty(0, np.float32)
-        scale = (1 / np.sqrt(degree)).reshape(height, width)
-        self.stencil = _cpu.empty(height, width, stencil.dy, stencil.dx, np.float32)
-        run = compiled(*_loops.SCALED)
-
-        def part(first: int, last: int) -> None:
-            run(stencil.flat, stencil.plane, stencil.dy, stencil.dx, scale, first, last, self.stencil.flat,
-                self.stencil.plane)  # fmt: skip
-
-        each(part, _cpu.bands(height, width))
-        self.diagonal = (diagonal / degree).astype(np.float32)
-        self.minus = np.array([-1], np.float32)
-
-    def restrict(self, x: Array) -> Array:
-        below = np.empty((4, len(self.below), x.shape[1]), np.float32)
-        self.interpolation.restrict(x, self.own, self.below, below[0])
-        return below
-
-    def prolong(self, x: Array, out: Array) -> None:
-        self.interpolation.prolong(x, self.own, self.below, out)
+        self.stencil, self.diagonal, self.factor = stencil, diagonal.astype(np.float32), factor.astype(np.float32)
 
     def smooth(self, moved: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:
         s, run = self.stencil, compiled(*_loops.SMOOTH)
 
         def part(first: int, last: int) -> None:
             buffer = np.empty((TILE, moved.shape[1]), np.float32)
-            run(moved, s.flat, s.dy, s.dx, s.plane, self.diagonal, self.minus, s.height, s.width, first, last,
+            run(moved, s.flat, s.dy, s.dx, s.plane, self.diagonal, self.factor, s.height, s.width, first, last,
                 *s.work(), buffer, buffer.ravel(), moved.ravel(), residual.ravel(), ahead, by, following.ravel(),
                 x.ravel())  # fmt: skip
 
         each(part, _cpu.bands(s.height, s.width))
+
+
+class _Grid(_StencilLevel):
+    """The finest level: D^-1 (D - W)."""
+
+    def __init__(self, stencil: Stencil, degree: Array, diagonal: Array) -> None:
+        super().__init__(stencil, diagonal / degree, -1 / degree)
+        self.interpolation = _Interpolation(stencil)
+        self.degree, self.below = degree.astype(np.float32), np.empty(0, np.float32)
+        self.before, self.after = -self.factor, None
+
+    def restrict(self, x: Array) -> Array:
+        below = np.empty((4, len(self.below), x.shape[1]), np.float32)
+        self.interpolation.restrict(x, self.degree, self.below, below[0])
+        return below
+
+    def prolong(self, x: Array, out: Array) -> None:
+        self.interpolation.prolong(x, self.below, out)
+
+
+def _below_grid(found: Array, scale: Array) -> _StencilLevel:
+    """The level that P^T (D - W) P is, as `_Interpolation.galerkin` finds it, scaled from both sides."""
+    rows, columns, side = found.shape[:3]
+    wide = side // 2
+    dy, dx = np.divmod(np.arange(found[0, 0].size // 2 + 1, found[0, 0].size), side)
+    stencil = _cpu.empty(rows, columns, dy - wide, dx - wide, np.float32)
+    scale = scale.reshape(rows, columns)
+    for plane, y, x in zip(stencil.planes(), stencil.dy.tolist(), stencil.dx.tolist(), strict=True):
+        plane[...] = 0
+        here = slice(max(0, rows - y)), slice(max(0, -x), max(0, min(columns, columns - x)))
+        there = slice(y, None), slice(max(0, x), max(0, min(columns, columns + x)))
+        plane[here] = found[:, :, wide + y, wide + x][here] * scale[here] * scale[there]
+    diagonal = found[:, :, wide, wide] * scale**2
+    return _StencilLevel(stencil, diagonal.ravel(), np.ones(1))
 
 
 class SparseLevel(_Level):
@@ -210,7 +230,7 @@ class SparseLevel(_Level):
         from scipy import sparse
 
         self.size = matrix.shape[0]
-        short = scale.astype(np.float32)
+        self.before = self.after = short = scale.astype(np.float32)
         data = matrix.data * np.repeat(short, np.diff(matrix.indptr))
         data *= short[matrix.indices]
         self.matrix = sparse.csr_array((data.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
@@ -231,10 +251,10 @@ class Multigrid:
     def __init__(self, stencil: Stencil, degree: Array, diagonal: Array, mass: Array) -> None:
         from scipy import sparse
 
-        self.scale = 1 / np.sqrt(degree)
         grid = _Grid(stencil, degree, diagonal)
         grid.estimate()
-        matrix = grid.interpolation.galerkin(stencil, diagonal)
+        found = grid.interpolation.galerkin(stencil, diagonal)
+        matrix = _compressed(found)
         degree, mass = grid.interpolation.sums(degree, mass)
         scale = inverse_root(matrix.diagonal())
         grid.below = scale.astype(np.float32)
@@ -242,7 +262,7 @@ class Multigrid:
         self._shares: list[Any] = [grid.interpolation]
         shape = grid.interpolation.rows, grid.interpolation.columns
         while matrix.shape[0] > _COARSEST:
-            level = SparseLevel(matrix, scale)
+            level = _below_grid(found, scale) if len(self.levels) == 1 else SparseLevel(matrix, scale)
             level.estimate()
             self.levels.append(level)
             own = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -281,10 +301,11 @@ class Multigrid:
         returns the last.
         """
         work = np.empty((4, *residual.shape), np.float32) if work is None else work
-        scale, r = self.scale[:, None], work[0]
-        _rowwise(len(r), lambda rows: np.multiply(residual[rows], scale[rows], out=r[rows], casting="same_kind"))
+        finest, r = self.levels[0], work[0]
+        _rowwise(len(r), lambda rows: np.multiply(residual[rows], finest.before[rows, None], out=r[rows]))
         x = self._cycle(0, work)
-        _rowwise(len(x), lambda rows: np.multiply(x[rows], scale[rows], out=x[rows], casting="same_kind"))
+        if (after := finest.after) is not None:
+            _rowwise(len(x), lambda rows: np.multiply(x[rows], after[rows, None], out=x[rows]))
         return x
 
     def _cycle(self, depth: int, work: Array) -> Array:

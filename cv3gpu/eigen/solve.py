@@ -289,9 +289,9 @@ def _joined(operator: Operator, null: Array, found: Found, wanted: int) -> tuple
     k = vectors.shape[1]
     padded = np.zeros((len(vectors), -(-k // 4) * 4))
     padded[:, :k] = vectors
-    image = operator.apply(padded)[:, :k]
     values = np.concatenate([np.zeros(null.shape[1]), np.maximum(found.values[:wanted], 0)])
-    norms = residuals(operator, values, vectors, image, np.empty_like(vectors))
+    room = np.empty_like(padded)
+    norms = residuals(operator, np.append(values, np.zeros(padded.shape[1] - k)), padded, room, room)[:k]
     return values, vectors, norms
 
 
