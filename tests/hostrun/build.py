@@ -133,6 +133,23 @@ def runtime_object(name: str, asan: bool = False) -> Path:
     return cached(("runtime object", name, flags), ".o", build)
 
 
+@functools.cache
+def _header(flags: tuple[str, ...]) -> Path:
+    """The header in front of every kernel, read once for all: a fifth of a second for each kernel less."""
+
+    def build(scratch: str, target: str) -> None:
+        source = INCLUDE / "cuda_host.h"
+        _run([compiler(), *flags, "-x", "c++-header", str(source), "-o", target], cwd=scratch)
+
+    path = cached(("header", flags), ".h.gch", build)
+    text = path.with_suffix("")  # what another compiler, or one that cannot use the former, reads
+    if not text.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as out:
+            out.write('#include "cuda_host.h"\n')
+        os.replace(out.name, text)
+    return path
+
+
 def kernel_library(text: str, mode: str) -> Path:
     """A library made of a complete C++ translation unit."""
     if mode not in MODES:
@@ -143,7 +160,8 @@ def kernel_library(text: str, mode: str) -> Path:
     def build(scratch: str, target: str) -> None:
         Path(scratch, "unit.cpp").write_text(text)
         here = f"-fdebug-prefix-map={scratch}=."
-        _run([compiler(), *flags, here, "-c", "unit.cpp", "-o", "unit.o"], cwd=scratch)
+        header = ["-include", str(_header(tuple(flags)).with_suffix(""))]
+        _run([compiler(), *flags, here, *header, "-c", "unit.cpp", "-o", "unit.o"], cwd=scratch)
         _link(scratch, ["unit.o"], runtime, target, mode == "asan")
 
     return cached(("kernel", text, flags, str(runtime)), ".so", build)
