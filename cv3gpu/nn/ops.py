@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
-from . import atrous_ops, crf_ops, pool_ops, pyramid_ops, resize_conv_ops, separable_ops, upsample_ops
+from . import atrous_ops, crf_ops, message_ops, pool_ops, pyramid_ops, resize_conv_ops, separable_ops, upsample_ops
 from ._registration import batch_vmap, define, empty, in_front, nothing_setup, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
@@ -640,6 +640,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "linear_sum_assignment": _linear_sum_assignment,
     **atrous_ops.OPERATORS,
     **crf_ops.OPERATORS,
+    **message_ops.OPERATORS,
     **pool_ops.OPERATORS,
     **pyramid_ops.OPERATORS,
     **resize_conv_ops.OPERATORS,
