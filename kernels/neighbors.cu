@@ -21,6 +21,7 @@
  * arch        75 80 86 89 90 100 120
  * specialise  real = float32 float64; DEPTH = 4 16
  */
+#include "sorted_list.cuh"
 
 constexpr unsigned ALL = 0xffffffffu;
 constexpr int THREADS = 256;
@@ -97,33 +98,7 @@ __device__ __forceinline__ void distances(const real* x, int64_t query, int64_t 
 
 // ---- the nearest ----------------------------------------------------------------------------------------
 
-// A sorted list of up to 64 pairs over the lanes of a warp.
-struct List {
-  real low, high;
-  int low_index, high_index;
-};
-
-__device__ __forceinline__ real bound_of(const List& list, int keep) {
-  return __shfl_sync(ALL, keep > 32 ? list.high : list.low, (keep - 1) % 32);
-}
-
-// Puts a pair behind those that are not farther.
-__device__ __forceinline__ void insert(List& list, real v, int index) {
-  const int lane = threadIdx.x % 32;
-  const int at = __popc(__ballot_sync(ALL, list.low <= v)) + __popc(__ballot_sync(ALL, list.high <= v));
-  const real low = __shfl_up_sync(ALL, list.low, 1), edge = __shfl_sync(ALL, list.low, 31);
-  const int low_index = __shfl_up_sync(ALL, list.low_index, 1), edge_index = __shfl_sync(ALL, list.low_index, 31);
-  const real high = __shfl_up_sync(ALL, list.high, 1);
-  const int high_index = __shfl_up_sync(ALL, list.high_index, 1);
-  if (lane >= at) {
-    list.low = lane == at ? v : low;
-    list.low_index = lane == at ? index : low_index;
-  }
-  if (lane + 32 >= at) {
-    list.high = lane + 32 == at ? v : lane == 0 ? edge : high;
-    list.high_index = lane + 32 == at ? index : lane == 0 ? edge_index : high_index;
-  }
-}
+using List = SortedList<real>;  // of pairs: distance and number
 
 // Takes the pairs of the lanes that are nearer than the list's last, first the one of each lane, then the other.
 __device__ __forceinline__ void absorb(List& list, real& bound, int keep, real one, int one_index, real two,
@@ -139,8 +114,8 @@ __device__ __forceinline__ void absorb(List& list, real& bound, int keep, real o
     else
       second &= second - 1;
     if (v < bound) {
-      insert(list, v, index);
-      bound = bound_of(list, keep);
+      list.insert(v, index);
+      bound = list.last(keep);
     }
   }
 }
@@ -242,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) neighbors_merge(
   const int64_t q = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
   if (q >= n) return;
   List list = load_list(part + q * keep, part_index + q * keep, keep);
-  real bound = bound_of(list, keep);
+  real bound = list.last(keep);
   for (int p = 1; p < parts; ++p) {
     const int64_t at = (p * n + q) * keep;
     const List other = load_list(part + at, part_index + at, keep);
