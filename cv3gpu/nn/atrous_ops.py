@@ -118,7 +118,7 @@ register(_BRANCHES, _fake, _setup, _backward, _vmap, "lower")
 def lowered(x: Tensor, *values: Any) -> tuple[Any, ...]:
     """The image and all that goes with it, in the dtype of autocast where that is on: checks want one dtype."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return x, *values
     return tuple(as_under_autocast(value, "lower", device) for value in (x, *values))
 

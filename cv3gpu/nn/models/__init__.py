@@ -1,0 +1,46 @@
+"""Networks, each made by a function of its name; they are loaded when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._pspnet import pspnet as pspnet
+    from ._refinenet import refinenet as refinenet
+    from ._segnet import segnet as segnet
+    from ._unet import unet as unet
+    from .deeplab import deeplabv1 as deeplabv1
+    from .deeplab import deeplabv2 as deeplabv2
+    from .deeplab import deeplabv3 as deeplabv3
+    from .deeplab import deeplabv3plus as deeplabv3plus
+    from .fcn import fcn8s as fcn8s
+    from .fcn import fcn16s as fcn16s
+    from .fcn import fcn32s as fcn32s
+    from .fcn import fcn_resnet as fcn_resnet
+    from .mpn import mpn_tracker as mpn_tracker
+
+_HOME = {  # a module and its function have different names: the import of the one would hide the other
+    "_pspnet": ("pspnet",),
+    "_refinenet": ("refinenet",),
+    "_segnet": ("segnet",),
+    "_unet": ("unet",),
+    "deeplab": ("deeplabv1", "deeplabv2", "deeplabv3", "deeplabv3plus"),
+    "fcn": ("fcn32s", "fcn16s", "fcn8s", "fcn_resnet"),
+    "mpn": ("mpn_tracker",),
+}
+_NAMES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
