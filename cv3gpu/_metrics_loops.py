@@ -34,6 +34,30 @@ def _pairs(pred: Array, target: Array, pred_first: int, target_first: int, ignor
     return -1
 
 
+def _labels(labels: Array, first: int, there: Array) -> None:
+    """Marks in ``there`` the labels that a flat map holds."""
+    last = first - 1
+    for i in range(labels.shape[0]):
+        label = int(labels[i])
+        if label != last:
+            there[label - first] = 1
+            last = label
+
+
+def _numbered_pairs(a: Array, b: Array, a_first: int, b_first: int, a_number: Array, b_number: Array,
+                    table: Array) -> None:  # fmt: skip
+    """Counts pairs of labels into table [a, b] by the number that each has."""
+    last_a, last_b, run = a_first, b_first, 0
+    for i in range(a.shape[0]):
+        label_a, label_b = int(a[i]), int(b[i])
+        if label_a == last_a and label_b == last_b:
+            run += 1
+            continue
+        table[a_number[last_a - a_first], b_number[last_b - b_first]] += run
+        last_a, last_b, run = label_a, label_b, 1
+    table[a_number[last_a - a_first], b_number[last_b - b_first]] += run
+
+
 @inlined
 def _meets(distance: Array, x: int, rows: int, square: float) -> bool:
     """Whether a border passes pixel x of a row, whose distances along columns these are, near enough."""
@@ -71,4 +95,6 @@ def _near(own: Array, other: Array, reach: float, distance: Array) -> int:
 
 
 PAIRS = (_pairs,)
+LABELS = (_labels,)
+NUMBERED_PAIRS = (_numbered_pairs,)
 NEAR = (_meets, _near)

@@ -210,10 +210,24 @@ def test_borders_against_brute_force(path: Any, reach: float | None) -> None:
 def test_borders_of_classes(path: Any) -> None:
     rng = np.random.default_rng(12)
     pred, target = blobs(rng, (16, 19)), blobs(rng, (16, 19))
-    there = [c for c in range(6) if (target == c).any()]
+    pred[0, :3] = 5  # which the target lacks
+    there = [c for c in range(7) if ((target == c) | (pred == c)).any()]
     want = np.mean([brute_f1(pred == c, target == c, 2.0) for c in there])
-    got = cv3gpu.boundary_f1(path.array(pred), path.array(target), 2.0, n_classes=6)
-    assert got == pytest.approx(want, rel=1e-13)
+    got = cv3gpu.boundary_f1(path.array(pred), path.array(target), 2.0, n_classes=7)
+    assert 5 in there and 6 not in there and got == pytest.approx(want, rel=1e-13)
+
+
+def test_images_that_lack_classes(path: Any) -> None:
+    plain = np.zeros((3, 8, 9), int)
+    target, pred = plain.copy(), plain.copy()
+    target[0, :, 4:] = pred[0, :, 4:] = 1  # found
+    pred[1, 2:5, 2:5] = 1  # not there: a 0, and half of the image's mean
+    got = cv3gpu.boundary_f1(path.array(pred), path.array(target), 1.0, n_classes=2)
+    assert got == pytest.approx((1 + 0 + 1) / 3)  # the border of class 0 is not there either; the third has class 0 alone
+    both = path.array(np.full((1, 4, 5), 9)), path.array(np.full((1, 4, 5), 9))
+    assert math.isnan(cv3gpu.boundary_f1(*both, 1.0, n_classes=2))
+    more = (path.array(np.concatenate([x, np.full((1, 8, 9), 9)])) for x in (pred, target))
+    assert cv3gpu.boundary_f1(*more, 1.0, n_classes=2) == got  # an image of neither does not count
 
 
 # ---- panoptic -------------------------------------------------------------------------------------------
@@ -270,6 +284,106 @@ def test_panoptic_views() -> None:
     assert math.isnan(void.pq) and void.fp.sum() == 0  # what lies in the void is no mistake
 
 
+def brute_parts(
+    pred: np.ndarray, target: np.ndarray, parts: tuple[np.ndarray, np.ndarray], divisor: int, void: int,
+    classes: set[int], unknown: int,
+) -> dict[int, list[float]]:  # fmt: skip
+    """PartPQ segment by segment, with the confusion of scikit-learn, as its authors' evaluation does it."""
+    confusion_of = pytest.importorskip("sklearn.metrics").confusion_matrix
+    found: dict[int, list[float]] = {}
+    for p_map, t_map, p_part, t_part in zip(pred, target, *parts, strict=True):
+        t_part = np.where(t_part == unknown, 0, t_part)
+        in_void, done = t_map == void, set()
+        real = [j for j in np.unique(t_map).tolist() if j != void]
+        bare = {j for j in real if j // divisor in classes and not t_part[t_map == j].any()}
+        for j in real:
+            row = found.setdefault(j // divisor, [0, 0, 0, 0.0])
+            if j in bare:
+                continue
+            crowd = np.isin(t_map, [b for b in bare if b // divisor == j // divisor])
+            row[2] += 1
+            for i in np.unique(p_map).tolist():
+                one, other = p_map == i, t_map == j
+                iou = (one & other).sum() / ((one | other).sum() - (one & in_void).sum())
+                if i == void or i // divisor != j // divisor or iou <= 0.5:
+                    continue
+                done.add(i)
+                if j // divisor in classes:
+                    seen = ~(in_void | crowd | (other & (t_part == 0)))
+                    ours, theirs = np.where(one, p_part, 0)[seen], np.where(other, t_part, 0)[seen]
+                    table = confusion_of(theirs, ours)
+                    ious = np.diagonal(table) / (table.sum(0) + table.sum(1) - np.diagonal(table))
+                    names = np.unique(np.concatenate([ours, theirs]))
+                    iou = ious[names != unknown].mean()
+                row[0], row[2], row[3] = row[0] + 1, row[2] - 1, row[3] + iou
+        for i in np.unique(p_map).tolist():
+            if i != void and i not in done:
+                crowd = np.isin(t_map, [b for b in bare if b // divisor == i // divisor])
+                if (in_void | crowd)[p_map == i].mean() <= 0.5:
+                    found.setdefault(i // divisor, [0, 0, 0, 0.0])[1] += 1
+    return {c: row for c, row in found.items() if any(row)}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_parts_against_brute_force(path: Any, given: bool) -> None:
+    rng = np.random.default_rng(15)
+    target = np.repeat(np.repeat(rng.choice([255, 2001, 2002, 3000, 4001, 4002], (6, 4, 3)), 4, 1), 5, 2)
+    parts = np.repeat(np.repeat(rng.integers(0, 4, (6, 8, 5)), 2, 1), 3, 2)
+    parts[target // 1000 == 3] = 0  # a class without parts
+    parts[0][target[0] == 2001] = 0  # segments without, of a class that has some
+    parts[3][target[3] == 4001] = 0
+    parts[rng.random(parts.shape) < 0.03] = 9
+    pred = np.where(rng.random(target.shape) < 0.1, rng.choice([255, 2001, 3000, 4002], target.shape), target)
+    pred[0][target[0] == 2001] = 2005
+    ours = np.where(rng.random(target.shape) < 0.2, rng.integers(0, 5, target.shape), parts)
+    classes = {2, 4} if given else {c for c in (2, 3, 4) if ((parts > 0) & (parts != 9))[target // 1000 == c].any()}
+    want = brute_parts(pred, target, (ours, parts), 1000, 255, classes, 9)
+    got = cv3gpu.panoptic_quality(
+        path.array(pred, "int32"), path.array(target), label_divisor=1000, ignore_index=255, ignore_part=9,
+        pred_parts=path.array(ours, "uint8"), target_parts=path.array(parts, "int32"),
+        part_classes=sorted(classes) if given else None,
+    )  # fmt: skip
+    rows = np.array([want[c] for c in sorted(want)])
+    assert got.classes.tolist() == sorted(want)
+    np.testing.assert_array_equal(np.stack([got.tp, got.fp, got.fn], 1), rows[:, :3])
+    np.testing.assert_allclose(got.iou, rows[:, 3], rtol=1e-13)
+    assert got.tp.sum() > 10 and got.fp.sum() and got.pq == pytest.approx(
+        np.mean(rows[:, 3] / (rows[:, 0] + rows[:, 1] / 2 + rows[:, 2] / 2))
+    )
+
+
+def test_views_of_parts() -> None:
+    target = np.repeat([[1001, 1001, 1001, 1001, 2000, 2000]], 4, 0)
+    parts = np.array([[1, 1, 2, 2, 0, 0]] * 4)
+    same = cv3gpu.panoptic_quality(target, target, label_divisor=1000, pred_parts=parts, target_parts=parts)
+    assert same.pq == same.sq == same.rq == 1
+    swapped = np.array([[2, 2, 1, 1, 0, 0]] * 4)
+    wrong = cv3gpu.panoptic_quality(target, target, label_divisor=1000, pred_parts=swapped, target_parts=parts)
+    assert wrong.rq == 1 and wrong.iou.tolist() == [pytest.approx(1 / 3), 1.0]  # what is outside is right, both parts wrong
+    unsure = np.where(parts == 2, 7, parts)
+    half = cv3gpu.panoptic_quality(
+        target, target, label_divisor=1000, pred_parts=unsure, target_parts=parts, ignore_part=7
+    )
+    assert half.iou[0] == pytest.approx(2 / 3)  # 0 and 1 are right, 2 is missed
+    no_parts = cv3gpu.panoptic_quality(target, target, pred_parts=parts * 0, target_parts=parts * 0)
+    assert no_parts.pq == 1 and no_parts.tp == 2
+    none = cv3gpu.panoptic_quality(*[np.zeros((0, 3, 3), int)] * 2, pred_parts=np.zeros((0, 3, 3), int), target_parts=np.zeros((0, 3, 3), int))
+    assert math.isnan(none.pq)
+
+
+def test_few_labels_of_large_numbers(path: Any) -> None:
+    rng = np.random.default_rng(16)
+    pred, target = maps(rng, (20, 30), 5)
+    numbers = np.array([0, 11003, 26001, 26012, 33000])
+    want = cv3gpu.panoptic_quality(pred, target)
+    got = cv3gpu.panoptic_quality(path.array(numbers[pred], "int32"), path.array(numbers[target]))
+    assert got.pq == want.pq and got.fp == want.fp
+    large = maps(rng, (700, 401), 5)  # in pieces, on the CPU's threads
+    assert cv3gpu.variation_of_information(*(numbers[x] for x in large)) == cv3gpu.variation_of_information(*large)
+    many = rng.permutation(5000).reshape(50, 100)  # more labels than a table takes
+    assert cv3gpu.rand_index(path.array(many), path.array(many * 3)) == 1.0
+
+
 # ---- refusals -------------------------------------------------------------------------------------------
 
 MAP = np.zeros((4, 5), np.int64)
@@ -317,6 +431,15 @@ def test_maps_that_do_not_fit(name: str) -> None:
         (ValueError, r"panoptic_quality: pred must have shape \[..., H, W\]", lambda: cv3gpu.panoptic_quality(MAP[0], MAP[0])),
         (ValueError, "panoptic_quality: label_divisor must be from 1", lambda: cv3gpu.panoptic_quality(MAP, MAP, label_divisor=0)),
         (ValueError, "panoptic_quality: pred must hold labels that are not negative, or ignore_index, got -3", lambda: cv3gpu.panoptic_quality(MAP - 3, MAP)),
+        (ValueError, "panoptic_quality: target_parts must be given where the other is", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP)),
+        (ValueError, r"panoptic_quality: pred_parts must have the shape of pred \(4, 5\), got \(5, 4\)", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP.T, target_parts=MAP)),
+        (ValueError, "panoptic_quality: target_parts must hold parts that are not negative, got -1", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP, target_parts=MAP - 1)),
+        (TypeError, "panoptic_quality: pred_parts must have dtype int64 .* got float64", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP / 1, target_parts=MAP)),
+        (ValueError, "panoptic_quality: part_classes must be left out without pred_parts", lambda: cv3gpu.panoptic_quality(MAP, MAP, part_classes=[1])),
+        (ValueError, "panoptic_quality: ignore_part must be left out without pred_parts", lambda: cv3gpu.panoptic_quality(MAP, MAP, ignore_part=3)),
+        (TypeError, "panoptic_quality: part_classes must be a sequence of integers, got int", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP, target_parts=MAP, part_classes=2)),
+        (ValueError, "panoptic_quality: ignore_part must be from 1", lambda: cv3gpu.panoptic_quality(MAP, MAP, pred_parts=MAP, target_parts=MAP, ignore_part=0)),
+        (ValueError, "panoptic_quality: pred must hold labels below", lambda: cv3gpu.panoptic_quality(MAP + 2**61, MAP, pred_parts=MAP + 2, target_parts=MAP)),
     ],
 )  # fmt: skip
 def test_refusals(error: type[Exception], text: str, run: Any) -> None:
