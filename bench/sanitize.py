@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 import cv3gpu
-from cv3gpu import _array, _kernel, kernels, mot, pyramid
+from cv3gpu import _array, _kernel, kernels, message, mot, pyramid
 from cv3gpu.errors import ConvergenceWarning
 
 FOUND = 86  # exit status that the sanitizer gives where a tool found errors
@@ -410,9 +410,51 @@ def cases(library: str) -> Iterator[Case]:
         yield from _graph_cases(make, dtype)
         yield from _threshold_cases(make, dtype)
         yield from _eigen_cases(make, dtype)
+        yield from _tracking_cases(make, dtype)
+        yield from _message_cases(make, dtype)
+    if library == "torch":
+        yield from _message_cases(make, "bfloat16")  # the tensor cores' kernels
     yield from _cut_cases(make)
     yield from _slic_cases(make)
     yield from _mot_cases(library)
+
+
+def _tracking_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """Detections that move, and tracklets with a look; lists of one pass and of two."""
+
+    def linked(nodes: int, k: int, **more: Any) -> Any:
+        frame, box = _array.astype(make((nodes,), "float32") * 9, "int64"), make((nodes, 4), dtype)
+        if more.pop("tracklets", False):
+            more |= {"last_frame": frame + 1, "last_box": box}
+        edges = mot.candidate_edges(frame, box, max_gap=4, k=k, **more)
+        return mot.edge_features(frame, box, edges, **more)
+
+    yield f"edges of detections {dtype}", functools.partial(linked, 45, 5, velocity=make((45, 2), dtype))
+    look = make((150, 7), dtype)
+    yield f"edges of tracklets {dtype}", functools.partial(linked, 150, 70, appearance=look, tracklets=True)
+
+
+def _message_cases(make: Make, dtype: str) -> Iterator[Case]:
+    """A step and its gradients: states of edges by direction and by pair, one network and two, a layer too wide."""
+    ends = np.array([(i, j) for i in range(9) for j in range(i + 1, 11, 2)]).T
+
+    def step(undirected: bool, plain: bool, hidden: int) -> None:
+        both = ends if undirected else np.concatenate([ends, ends[::-1]], 1)
+        count, sums = both.shape[1], 4 if plain else 8
+        nodes, initial, edges = (make((n, k), dtype) for n, k in ((11, 4), (count, 2), (count, 6)))
+        graph = message.message_graph(_array.from_host(np.ascontiguousarray(both), nodes), 11, undirected=undirected)
+        weights = [make(shape, dtype) for shape in ((hidden, 16), (hidden,), (6, hidden), (6,))]
+        past = [make(shape, dtype) for shape in ((hidden, 10), (hidden,), (4, hidden), (4,))]
+        streams = past, None if plain else past
+        update = make((4, sums), dtype), make((4,), dtype)
+        out = message.edge_step(nodes, initial, edges, weights, graph)
+        new = message.node_step(nodes, out, *streams, update, graph)
+        message.node_step_vjp(new, new, nodes, out, *streams, update, graph)
+        message.edge_step_vjp(out, out, nodes, initial, edges, weights, graph)
+
+    for undirected, plain, hidden in ((False, False, 8), (True, True, 7), (False, False, 200)):
+        name = f"{'pairs' if undirected else 'directed'}, {1 if plain else 2} networks, {hidden} hidden units"
+        yield f"message passing, {name} {dtype}", functools.partial(step, undirected, plain, hidden)
 
 
 def _mot_cases(library: str) -> Iterator[Case]:

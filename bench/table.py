@@ -104,7 +104,7 @@ def benches() -> tuple[Any, ...]:
     """The modules with entries, in the order of the table."""
     families = (
         "conv separable resize resize_conv heads pool upsample metrics crf graphcut graphcut_moves superpixel cluster "
-        "neighbors eigen ncut spectral boxes assignment mot"
+        "neighbors eigen ncut spectral boxes assignment message mot tracking"
     )
     return tuple(importlib.import_module(f"bench.bench_{name}") for name in families.split())
 

@@ -123,6 +123,7 @@ _MODULES = (
     "eigen",
     "graphcut",
     "kernels",
+    "message",
     "mot",
     "nn",
     "spectral",

@@ -494,6 +494,92 @@ def _draw_logs(folder: Path, logs: dict[str, Any]) -> list[Path]:
     ]
 
 
+
+# ---- track ----------------------------------------------------------------------------------------------
+
+
+@main.command("track", epilog="Example:  cv3gpu track MOT17/train --method byte --out tracks")
+@click.argument("detections", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--method",
+    type=click.Choice(["mpn", "flow", "byte", "sort"]),
+    default="mpn",
+    show_default=True,
+    help="A network over past and future, the minimum-cost flow of all frames, or ByteTrack or SORT frame by frame.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A network from `cv3gpu train mpn`, for --method mpn; default: the one for pedestrians that comes along.",
+)
+@click.option(
+    "--interpolate",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    metavar="GAP",
+    help="Fill gaps of up to so many frames.",
+)
+@click.option(
+    "--min-length",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Leave out tracks of fewer detections.",
+)
+@click.option("--score", type=float, help="Leave out detections of lower scores.")
+@click.option(
+    "--format", type=click.Choice(FORMATS), default="motchallenge", show_default=True, help="Format of the tracks."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=_writable,
+    help="File for the tracks of one sequence, or folder for <seq>.txt; in a folder that exists.",
+)
+@_json_option
+def track(detections: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Link DETECTIONS over the frames: boxes in, tracks out.
+
+    DETECTIONS is a file in MOTChallenge's or KITTI's format, a folder with det/det.txt (or one other .txt file in det),
+    or one with such folders or with files <seq>.txt. Boxes may be of anything; classes are tracked separately. The
+    frame rate comes from seqinfo.ini beside det, else it is 30.
+
+    Prints a line for each sequence, with the tracker's frames per second.
+
+    Exit code 3 if a file is malformed or there are no sequences.
+    """
+    from . import _track
+
+    method = options.pop("method")
+    if options["weights"] is not None and method != "mpn":
+        raise click.UsageError("--weights goes with --method mpn alone.")
+    if options["score"] is not None and not math.isfinite(options["score"]):
+        raise click.UsageError(f"--score must be finite, got {options['score']}.")
+    with _data_errors():
+        sequences = _track.find(detections)
+        if len(sequences) > 1 and out.is_file():
+            raise click.UsageError(f"--out must be a folder for {len(sequences)} sequences, {str(out)!r} is a file.")
+        with _progress("track", len(sequences)) as begin:
+            done = _track.track(sequences, method, out, progress=begin, **options)
+    if as_json:
+        told = {name: {**found._asdict(), "file": str(found.file), "fps": found.fps} for name, found in done.items()}
+        _print_json({"method": method, "sequences": told})
+        return
+    header = ["sequence", "frames", "detections", "tracks", "boxes", "fps"]
+    rows = [
+        [name, str(found.frames), str(found.detections), str(found.tracks), str(found.boxes), f"{found.fps:.0f}"]
+        for name, found in done.items()
+    ]
+    if method == "mpn":
+        header.append("constraints")
+        rows = [[*row, f"{100 * (found.satisfied or 0):.2f} %"] for row, found in zip(rows, done.values(), strict=True)]
+    _table(header, rows, right=range(1, len(header)))
+    _print_files([found.file for found in done.values()])
+
+
 # ---- segment --------------------------------------------------------------------------------------------
 
 METHODS = ("lattice", "lattice_fine", "exact")
@@ -590,6 +676,31 @@ KERNELS = ("theta_gamma", "compat_smooth", "theta_alpha", "theta_beta", "compat_
 ASKED = ("method", "normalization", "device", *KERNELS)  # what the JSON repeats
 
 
+def _kernel_options(gamma: float, smooth: float, alpha: float, beta: float, bilateral: float) -> Callable[..., Any]:
+    """The kernels of a dense CRF, with these defaults."""
+
+    def width(name: str, default: float, count: int, form: str, text: str) -> Callable[..., Any]:
+        return click.option(name, type=Numbers(count), default=default, show_default=True, metavar=form, help=text)
+
+    def weight(name: str, default: float, text: str) -> Callable[..., Any]:
+        return click.option(name, type=float, callback=_finite, default=default, show_default=True, help=text)
+
+    options = (
+        width("--theta-gamma", gamma, 2, "N|X,Y", "Width of the smoothness kernel, pixels."),
+        weight("--compat-smooth", smooth, "Potts weight of smoothness."),
+        width("--theta-alpha", alpha, 2, "N|X,Y", "Width of the appearance kernel, pixels."),
+        width("--theta-beta", beta, 3, "N|R,G,B", "Width of the appearance kernel in colour, 0 to 255."),
+        weight("--compat-bilateral", bilateral, "Potts weight of appearance."),
+    )
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @segment_group.command("crf", epilog="Example:  cv3gpu segment crf photo.jpg --unary softmax.npy --out crf-out")
 @click.argument("image", type=FILE)
 @click.option("--unary", type=FILE, help="What a classifier says of each pixel: an .npy or .npz file.")
@@ -628,41 +739,7 @@ ASKED = ("method", "normalization", "device", *KERNELS)  # what the JSON repeats
     show_default=True,
     help="How kernels are normalised.",
 )
-@click.option(
-    "--theta-gamma",
-    type=Numbers(2),
-    default=3.0,
-    show_default=True,
-    metavar="N|X,Y",
-    help="Width of the smoothness kernel, pixels.",
-)
-@click.option(
-    "--compat-smooth", type=float, callback=_finite, default=3.0, show_default=True, help="Potts weight of smoothness."
-)
-@click.option(
-    "--theta-alpha",
-    type=Numbers(2),
-    default=80.0,
-    show_default=True,
-    metavar="N|X,Y",
-    help="Width of the appearance kernel, pixels.",
-)
-@click.option(
-    "--theta-beta",
-    type=Numbers(3),
-    default=13.0,
-    show_default=True,
-    metavar="N|R,G,B",
-    help="Width of the appearance kernel in colour, 0 to 255.",
-)
-@click.option(
-    "--compat-bilateral",
-    type=float,
-    callback=_finite,
-    default=10.0,
-    show_default=True,
-    help="Potts weight of appearance.",
-)
+@_kernel_options(3.0, 3.0, 80.0, 13.0, 10.0)
 @click.option("--names", metavar="A,B,...", help="Names of the labels, between commas, for the pictures.")
 @_folder_option("crf-out")
 @click.option("--marginals", is_flag=True, help="Write marginals.npy as well: Q [L, H, W], float32.")
@@ -919,6 +996,88 @@ def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: 
     _print_files(files)
 
 
+class Size(click.ParamType):
+    """Rows and columns, ``180x240``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """The two numbers."""
+        rows, _, columns = str(value).lower().partition("x")
+        if not (rows.isdigit() and columns.isdigit() and 0 < int(rows) <= 65536 and 0 < int(columns) <= 65536):
+            self.fail(f"{value!r} is not a size: rows x columns, such as 180x240.", param, ctx)
+        return int(rows), int(columns)
+
+
+@segment_group.command("net", epilog="Example:  cv3gpu segment net photo.jpg --weights best.safetensors --crf")
+@click.argument("image", type=FILE)
+@click.option("--weights", type=FILE, required=True, help="Weights of a network, as 'cv3gpu train seg' writes them.")
+@click.option("--model", metavar="NAME", help="The network, where --weights does not say it: unet, deeplabv3, ...")
+@click.option("--classes", metavar="A,B,...", help="Names of the classes, where --weights does not say them.")
+@click.option("--size", type=Size(), metavar="HxW", help="What the network sees; default: as in training.")
+@click.option("--crf", is_flag=True, help="Refine by a dense CRF, whose kernels the next options say.")
+@click.option("--iterations", type=click.IntRange(0), default=10, show_default=True, help="Of mean field.")
+@_kernel_options(1.0, 3.0, 67.0, 3.0, 4.0)  # usual after DeepLab's networks
+@click.option("--probabilities", is_flag=True, help="Write probabilities.npy as well: [L, H, W], float32.")
+@_folder_option("net-out")
+@_device_option
+@_json_option
+@click.pass_context
+def segment_net(context: click.Context, image: Path, weights: Path, out: Path, **options: Any) -> None:
+    """Label IMAGE by a trained network.
+
+    IMAGE is taken as RGB. The probabilities of the classes are enlarged to its size; --crf refines them there.
+
+    Writes labels.png (indexed; the values are the classes), overlay.png and legend.png. Prints for each class its share
+    of the pixels, and how probable it is on average where it was chosen.
+
+    Exit code 3 if a file is malformed or the weights do not fit the network, 4 if --device cuda finds no GPU.
+    """
+    for name in ("iterations", *KERNELS) if not options["crf"] else ():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --crf.")
+    names = options["classes"].split(",") if options["classes"] else None
+    if names and len(set(names)) < len(names):
+        raise click.UsageError(f"--classes must be different names, got {options['classes']!r}.")
+    from . import _segment, _segment_net, viz
+
+    viz.require()
+    nets = _segment_net.postprocess()
+    if options["device"] == "cuda" and not nets.cuda_is_there():
+        click.echo("cv3gpu segment net: --device cuda needs a GPU and a torch for it; see cv3gpu doctor", err=True)
+        raise click.exceptions.Exit(NO_GPU)
+    with _data_errors(), _progress("net", 3) as begin:
+        begin("weights")
+        picture = _segment.read_image(image)
+        network, config = nets.load_network(weights, options["model"], names)
+        begin("labels")
+        size = options["size"] or _segment_net.shown_size(picture.shape[:2], config["size"])
+        how = {"size": size, "mean": config["mean"], "std": config["std"], "device": options["device"]}
+        kernels = {"n_iter": options["iterations"], **{name: options[name] for name in KERNELS}}
+        found = nets.predict(network, picture, **how, crf=kernels if options["crf"] else None)
+        begin("pictures")
+        files = _segment_net.write(out, image.name, picture, found, config, options["probabilities"])
+    labels = found.labels if found.refined is None else found.refined
+    rows = _segment_net.shares(labels, found.probabilities, config["names"])
+    if options["as_json"]:
+        used = ("device", "crf", "iterations", *KERNELS) if options["crf"] else ("device", "crf")
+        told = {name: options[name] for name in used}
+        size_of = {"height": picture.shape[0], "width": picture.shape[1], "shown": list(size)}
+        classes = [row._asdict() for row in rows]
+        _print_json(
+            {"image": str(image), "weights": str(weights), "model": config["model"], **size_of, **told,
+             "classes": classes, "files": list(map(str, files))}
+        )  # fmt: skip
+        return
+    cells = [
+        (row.name, str(row.pixels), f"{row.share:.1%}", "" if row.confidence is None else f"{row.confidence:.2f}")
+        for row in sorted(rows, key=lambda row: -row.pixels)
+    ]
+    _table(("class", "pixels", "share", "mean probability"), cells, right=range(1, 4))
+    click.echo()
+    _print_files(files)
+
+
 # ---- segment: clusters and spectra ----------------------------------------------------------------------
 
 
@@ -1126,3 +1285,254 @@ def segment_ncut(context: click.Context, image: Path, **options: Any) -> None:
         if source("min_size") is not click.core.ParameterSource.COMMANDLINE:
             options["min_size"] = 1
     _segment_clusters("normalized_cut", image, options)
+
+
+# ---- train ----------------------------------------------------------------------------------------------
+
+NETWORKS = (  # the library's own list, which a test compares
+    "deeplabv1",
+    "deeplabv2",
+    "deeplabv3",
+    "deeplabv3plus",
+    "fcn16s",
+    "fcn32s",
+    "fcn8s",
+    "fcn_resnet",
+    "pspnet",
+    "refinenet",
+    "segnet",
+    "unet",
+)
+ASKED_OF_TRAINING = ("epochs", "batch", "accumulate", "optimizer", "lr", "weight_decay", "warmup", "seed", "precision")
+
+
+@main.group("train")
+def train_group() -> None:
+    """Train networks."""
+
+
+def _need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise BackendUnavailableError("train: training needs torch; pip install 'cv3gpu[torch]'")
+
+
+def _torch_device(device: str) -> None:
+    """Ends the command with 4 where torch sees no such device."""
+    if device == "cuda" and not importlib.import_module("torch").cuda.is_available():
+        click.echo("cv3gpu train: --device cuda needs a GPU that torch sees, and there is none", err=True)
+        raise click.exceptions.Exit(NO_GPU)
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turns what is wrong with the arguments, and not with the data, into an error of usage."""
+    try:
+        yield
+    except DataFormatError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _arguments(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE`` as a mapping; a value that is no JSON is a word."""
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{one!r} is not NAME=VALUE.")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+@train_group.command(
+    "seg", epilog="Example:  cv3gpu train seg --data CamVid.zip --ignore 11 --model unet --width 16 --out unet-out"
+)
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder or zip file in CamVid's layout."
+)
+@click.option("--model", type=click.Choice(NETWORKS), default="unet", show_default=True, help="The network.")
+@click.option("--width", type=click.IntRange(4), help="Channels of its first layer; default: the published width.")
+@click.option(
+    "--argument",
+    "arguments",
+    multiple=True,
+    callback=_arguments,
+    metavar="NAME=VALUE",
+    help="Another argument of the network, such as output_stride=8; may be given several times.",
+)
+@click.option("--size", type=Size(), default="180x240", show_default=True, metavar="HxW", help="Images are resized to.")
+@click.option("--classes", type=click.IntRange(1, 256), help="How many; default: those of the training labels.")
+@click.option("--ignore", type=click.IntRange(0, 255), default=255, show_default=True, help="Label that is no class.")
+@click.option("--names", metavar="A,B,...", help="Names of the classes, between commas.")
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True, help="How often each image is shown.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
+@click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Batches of a step.")
+@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True, help="The steps.")
+@_number("--lr", 0.05, "Learning rate at its highest; it falls to 0 by the poly schedule.")
+@_number("--weight-decay", 5e-4, "Of weights, not of biases and norms.", _not_negative)
+@click.option("--warmup", type=click.IntRange(0), default=20, show_default=True, help="Steps in which the rate rises.")
+@click.option("--class-weights", is_flag=True, help="Weigh classes in the loss by median frequency.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of autocast; float16 on a GPU only.",
+)
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["local", "frozen", "sync"]),
+    default="local",
+    show_default=True,
+    help="Statistics of a process's batch, the running ones, or those of all processes (GPUs).",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["cv3gpu", "torch"]),
+    default="cv3gpu",
+    show_default=True,
+    help="Our kernels, or torch's own, to compare.",
+)
+@click.option("--init-from", type=FILE, help="Weights to begin with, by name: FCN-32s's for FCN-16s.")
+@click.option("--resume", is_flag=True, help="Go on with the training in --out, if there is one.")
+@_seed_option
+@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images.")
+@_folder_option("train-out")
+@_device_option
+@_json_option
+def train_seg(data: Path, out: Path, **options: Any) -> None:
+    """Train a segmentation network.
+
+    DATA holds folders train, val and test of images, and trainannot, valannot and testannot of label pictures of the
+    same names. Writes best.safetensors (weights of the epoch with the best mIoU on val; `cv3gpu segment net` reads
+    them), last.safetensors, metrics.csv, curves.png and state.pt. Prints the figures of each epoch and, where there is
+    a folder test, those of the best weights on it, at the size of its labels.
+
+    Ctrl-C saves the state; --resume goes on from it, with the same bits on a CPU with one thread. Several processes
+    start with torchrun: torchrun --nproc-per-node 2 -m cv3gpu train seg ...
+
+    Exit code 1 if the loss is no longer finite or the training was stopped, 3 if a file is malformed, 4 if --device
+    cuda finds no GPU.
+    """
+    _need_torch()
+    from . import viz
+    from .nn import _training, segmentation_data, train_seg
+
+    viz.require()
+    _torch_device(options["device"])
+    arguments = options["arguments"] | ({"base_channels": options["width"]} if options["width"] else {})
+    names = [name.strip() for name in options["names"].split(",")] if options["names"] else None
+    recipe = train_seg.Recipe(
+        model=options["model"],
+        arguments=arguments,
+        size=options["size"],
+        num_classes=options["classes"],
+        ignore_index=options["ignore"],
+        names=names,
+        class_weights=options["class_weights"],
+        batch_norm=options["batch_norm"],
+        backend=options["backend"],
+        **{name: options[name] for name in ASKED_OF_TRAINING},
+    )
+    where = {name: options[name] for name in ("init_from", "resume", "device", "workers")}
+    try:
+        with _data_errors(), _usage_errors(), _progress("train", recipe.epochs) as begin:
+            result = train_seg.train(data, out, recipe, begin=begin, **where)
+            scores, first = None, os.environ.get("RANK", "0") == "0"
+            if first and segmentation_data.opened(data).names("test"):
+                choices: dict[str, Any] = {"backend": recipe.backend, "batch": recipe.batch}
+                scores, _ = train_seg.score(data, result.weights, device=options["device"], **choices)
+    except (_training.Interrupted, _training.DivergedError) as error:
+        _fail(error, FAILURE)
+    if not first:
+        return
+    panels = {"loss": ["loss"], "validation": ["mIoU", "pixel_accuracy", "class_accuracy"], "learning rate": ["lr"]}
+    viz.save(viz.curves_figure(result.rows, panels, title=recipe.model), out / "curves.png")
+    files = [out / name for name in ("best.safetensors", "last.safetensors", "metrics.csv", "curves.png", "state.pt")]
+    if options["as_json"]:
+        told = {"best_epoch": result.best_epoch, "taken": len(result.taken), "rows": _plain(result.rows)}
+        test = None if scores is None else _plain(scores._asdict())
+        _print_json({"settings": recipe.settings(), **told, "test": test, "files": list(map(str, files))})
+        return
+    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in result.rows]
+    _table(list(result.rows[0]), cells, right=range(len(result.rows[0])))
+    click.echo(f"\nbest epoch: {result.best_epoch}")
+    if scores is not None:
+        of_all = f"mIoU {scores.mean_iou:.4f}, pixels {scores.pixel_accuracy:.4f}, classes {scores.class_accuracy:.4f}"
+        click.echo(f"test: {of_all}")
+    _print_files(files)
+
+
+@train_group.command("mpn", epilog="Example:  cv3gpu train mpn --data MOT17/train --part first --out mpn-out")
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of sequences."
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "first", "second"]),
+    default="all",
+    show_default=True,
+    help="Frames to learn from: all, or one half of each sequence.",
+)
+@click.option("--detections", metavar="NAME", help="Name of the file in det; default: the only one.")
+@click.option("--copies", type=click.IntRange(0), default=14, show_default=True, help="Changed copies of each sequence.")
+@click.option(
+    "--epochs", type=click.IntRange(1), multiple=True, help="For all levels, or given once for each of the three."
+)
+@click.option("--batch", type=click.IntRange(1), default=6000, show_default=True, help="Links at a time, at least.")
+@_number("--lr", 2e-3, "Learning rate at its highest.")
+@_number("--pos-weight", 3.0, "Weight of links that hold.")
+@_number("--focal", 0.0, "Exponent of the focal loss; 0 for cross-entropy.", _not_negative)
+@click.option("--resume", is_flag=True, help="Go on with the training in --out, if there is one.")
+@_seed_option
+@_folder_option("train-out")
+@_json_option
+def train_mpn(data: Path, out: Path, epochs: tuple[int, ...], **options: Any) -> None:
+    """Train the neural solver for tracking.
+
+    DATA holds sequences as MOTChallenge has them: <seq>/gt/gt.txt, detections in <seq>/det/*.txt (without them the
+    boxes of the ground truth are learned from), and the motion of the camera in <seq>/gmc.txt where it is known.
+    Writes model.safetensors, which `cv3gpu track --weights` reads, curves.csv, curves.png and state.pt. Prints loss,
+    precision and recall of each level's last epoch.
+
+    Ctrl-C saves the state; --resume goes on from it.
+
+    Exit code 1 if the loss is no longer finite or the training was stopped, 3 if a file is malformed.
+    """
+    _need_torch()
+    from . import viz
+    from .nn import _training, train_mpn
+
+    viz.require()
+    as_json = options.pop("as_json")
+    if epochs:
+        options["epochs"] = epochs[0] if len(epochs) == 1 else epochs
+    try:
+        with _data_errors(), _usage_errors(), _progress("train", train_mpn.total_epochs(epochs)) as begin:
+            result = train_mpn.train(data, out, progress=begin, **options)
+    except (_training.Interrupted, _training.DivergedError) as error:
+        _fail(error, FAILURE)
+    rows = [{"step": number + 1, **row} for number, row in enumerate(result.curves)]
+    panels = {"loss": ["loss"], "links": ["precision", "recall"]}
+    viz.save(viz.curves_figure(rows, panels, x="step", title="epochs of all levels"), out / "curves.png")
+    files = [out / name for name in ("model.safetensors", "curves.csv", "curves.png", "state.pt")]
+    if as_json:
+        _print_json({"rows": _plain(rows), "files": list(map(str, files))})
+        return
+    last = list({row["level"]: row for row in result.curves}.values())
+    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in last]
+    _table(list(last[0]), cells, right=range(len(last[0])))
+    _print_files(files)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN: what is not finite is null."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,6 +30,7 @@ __all__ = [
     "alpha_figure",
     "boundaries",
     "checkerboard_figure",
+    "curves_figure",
     "cutout",
     "identities_figure",
     "image_grid",
@@ -719,6 +720,41 @@ def alpha_figure(figures: Mapping[str, Mapping[str, Any]], *, title: str = "") -
         axis.legend(frameon=False, fontsize=9, title="mean over α, %", title_fontsize=8)
         if axis.get_subplotspec().is_last_row():
             axis.set_xlabel("localisation threshold α")
+    if title:
+        figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def curves_figure(
+    rows: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]], *, x: str = "epoch", title: str = ""
+) -> Figure:
+    """How figures change in the course of a training.
+
+    Parameters
+    ----------
+    rows : sequence of mapping of name to number
+        As a metrics file has them; what is not finite leaves a gap.
+    panels : mapping of heading to names
+        The lines of each panel, side by side.
+    x : name of the axis that all share
+    title : text above the figure
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _figure(4.6 * len(panels), 3.8)
+    along = [row[x] for row in rows]
+    for axis, (heading, names) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+        for n, name in enumerate(names):
+            style = {"color": COLOURS[n % len(COLOURS)], "ms": 3.0, "lw": 1.6, "label": name}
+            axis.plot(along, [row[name] for row in rows], "o-", **style)
+        axis.set_title(heading, fontsize=11)
+        axis.set_xlabel(x)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(color="#E5E5E5", lw=0.6)
+        if len(names) > 1:
+            axis.legend(frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=13)
     return figure

@@ -29,8 +29,12 @@ COMMANDS = [
     "segment kmeans",
     "segment meanshift",
     "segment ncut",
+    "segment net",
     "segment slic",
     "segment spectral",
+    "track",
+    "train mpn",
+    "train seg",
 ]
 
 
@@ -50,7 +54,9 @@ def test_help_has_an_example(command):
 
 def test_only_commands_that_exist_are_listed():
     listed = invoke("--help").stdout.split("Commands:")[1].split("\n")
-    assert [line.split()[0] for line in listed if line.strip()] == ["demo", "doctor", "kernels", "mot", "segment"]
+    assert [line.split()[0] for line in listed if line.strip()] == [
+        *("demo", "doctor", "kernels", "mot", "segment", "track", "train")
+    ]
     assert "..." not in "".join(listed)
 
 

@@ -17,12 +17,15 @@ from . import benchmarks, detrac, sequences
 from .accumulate import Evaluator
 from .arrays import Boxes, evaluate_boxes
 from .benchmarks import prepare
+from .classical import byte_track, drop_short, flow_tracker, sort
 from .evaluate import compare, evaluate
 from .events import Events, event_logs, events, logs_to_csv
 from .flow import Flow, Rounding, min_cost_flow, round_trajectories
 from .formats import read, write
 from .gaps import interpolate
+from .graph import candidate_edges, edge_features, label_edges, match_detections
 from .metrics import Matches, clear, count, hota, identity, match, vace
+from .neural import TrackInfo, track
 from .report import Comparison, Report
 from .tracks import Tracks
 
@@ -35,26 +38,36 @@ __all__ = [
     "Matches",
     "Report",
     "Rounding",
+    "TrackInfo",
     "Tracks",
     "benchmarks",
+    "byte_track",
+    "candidate_edges",
     "clear",
     "compare",
     "count",
     "detrac",
+    "drop_short",
+    "edge_features",
     "evaluate",
     "evaluate_boxes",
     "event_logs",
     "events",
+    "flow_tracker",
     "hota",
     "identity",
     "interpolate",
+    "label_edges",
     "logs_to_csv",
     "match",
+    "match_detections",
     "min_cost_flow",
     "prepare",
     "read",
     "round_trajectories",
     "sequences",
+    "sort",
+    "track",
     "vace",
     "write",
 ]

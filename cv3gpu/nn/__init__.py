@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import ops
 
 if TYPE_CHECKING:
+    from .convolutional import fully_convolutional as fully_convolutional
     from .heads import ASPP as ASPP
     from .heads import PyramidHead as PyramidHead
     from .heads import PyramidPooling as PyramidPooling
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     from .layers import SeparableConv2d as SeparableConv2d
     from .layers import Upsample as Upsample
     from .layers import fold_batch_norm as fold_batch_norm
+    from .postprocess import WithCRF as WithCRF
+    from .postprocess import cluster_features as cluster_features
+    from .postprocess import refine as refine
+    from .receptive import ReceptiveField as ReceptiveField
+    from .receptive import output_stride as output_stride
+    from .receptive import receptive_field as receptive_field
+    from .surgery import DropInReport as DropInReport
+    from .surgery import drop_in as drop_in
+    from .surgery import drop_out as drop_out
 
 _HOME = {
+    "convolutional": ("fully_convolutional",),
     "heads": ("ASPP", "PyramidHead", "PyramidPooling"),
     "layers": (
         "Conv2d",
@@ -37,8 +48,11 @@ _HOME = {
         "Upsample",
         "fold_batch_norm",
     ),
+    "postprocess": ("WithCRF", "cluster_features", "refine"),
+    "receptive": ("ReceptiveField", "output_stride", "receptive_field"),
+    "surgery": ("DropInReport", "drop_in", "drop_out"),
 }
-_MODULES = ("layers",)
+_MODULES = ("layers", "models")
 _NAMES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
