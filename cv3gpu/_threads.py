@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-__all__ = ["cores", "each"]
+import numpy as np
+
+__all__ = ["cores", "each", "product"]
+
+_ROWS = 256  # of a product that BLAS leaves in one thread
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -59,6 +63,18 @@ def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> lis
     for other in others:
         other.result()
     return results
+
+
+def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``x @ y`` of matrices, x with many rows and y small, in pieces that BLAS multiplies in one thread.
+
+    BLAS's own threads cost more than they bring here, the more so where pieces of work run in threads already.
+    """
+    whole = len(x) // _ROWS * _ROWS
+    if len(x) <= _ROWS:
+        return x @ y
+    pieces = x[:whole].reshape(-1, _ROWS, x.shape[1]) @ y
+    return np.concatenate([pieces.reshape(whole, -1), x[whole:] @ y])
 
 
 def _enter() -> None:

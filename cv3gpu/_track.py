@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import mot
+from . import mot, viz
 from .errors import DataFormatError
 
-__all__ = ["METHODS", "Sequence", "Tracked", "find", "link", "track"]
+__all__ = ["METHODS", "Sequence", "Tracked", "animate", "can_animate", "find", "link", "track"]
 
 METHODS = ("mpn", "flow", "byte", "sort")
 FPS = 30.0  # where nothing says it
@@ -25,6 +25,7 @@ class Sequence(NamedTuple):
     path: Path
     fps: float = FPS
     length: int | None = None  # frames
+    camera: Path | None = None  # file with its motion
 
 
 class Tracked(NamedTuple):
@@ -74,13 +75,14 @@ def _in(folder: Path) -> Path:
 
 
 def _of(file: Path, folder: Path) -> Sequence:
-    info = folder / "seqinfo.ini"
+    info, motion = folder / "seqinfo.ini", folder / "gmc.txt"
+    camera = motion if motion.is_file() else None
     if not info.is_file():
-        return Sequence(folder.absolute().name, file)
+        return Sequence(folder.absolute().name, file, camera=camera)
     with info.open("rb") as opened:
         text = opened.read(_MAX_INFO).decode("utf-8-sig", errors="replace")
     rate, length = (_number(info, text, key) for key in ("frameRate", "seqLength"))
-    return Sequence(folder.absolute().name, file, rate or FPS, None if length is None else int(length))
+    return Sequence(folder.absolute().name, file, rate or FPS, None if length is None else int(length), camera)
 
 
 def _number(info: Path, text: str, key: str) -> float | None:
@@ -103,11 +105,12 @@ def link(
     interpolate: int = 0,
     min_length: int = 1,
     weights: Any = None,
+    camera: Any = None,
 ) -> tuple[mot.Tracks, float | None]:
     """The tracks of detections, and of a network the share of constraints satisfied before rounding."""
     if method == "mpn":
         found, info = mot.track(
-            detections, weights=weights, interpolate=interpolate, min_length=min_length, return_info=True
+            detections, weights=weights, camera=camera, interpolate=interpolate, min_length=min_length, return_info=True
         )
         return found, info.satisfied
     run: dict[str, Callable[[], mot.Tracks]] = {
@@ -132,14 +135,40 @@ def track(
         detections = mot.read(sequence.path)
         if score is not None:
             detections = detections[detections.score >= score]
+        last = int(detections.frame.max()) if len(detections) else 0
+        camera = mot.neural.read_camera(sequence.camera, last) if sequence.camera and method == "mpn" else None
         begun = time.perf_counter()
-        found, satisfied = link(detections, method, fps=sequence.fps, **options)
+        found, satisfied = link(detections, method, fps=sequence.fps, camera=camera, **options)
         seconds = time.perf_counter() - begun
         file = out / f"{sequence.name}.{'xml' if format == 'detrac' else 'txt'}" if whole else out
         mot.write(file, found, format)
-        last = int(detections.frame.max()) if len(detections) else 0
         tracks = len(set(zip(found.id.tolist(), found["class"].tolist(), strict=True)))
         done[sequence.name] = Tracked(
             file, sequence.length or last, len(detections), tracks, len(found), seconds, satisfied
         )
     return done
+
+
+def can_animate() -> None:
+    """Raises what :func:`animate` would raise where Pillow is missing: to know before the work."""
+    viz.pillow()
+
+
+def animate(sequence: Sequence, tracks: Path, out: Path) -> None:
+    """Draws a file of tracks as an animated GIF, on the pictures of a folder img1 beside det where they are there.
+
+    Raises
+    ------
+    DataFormatError
+        If there is no track, or they cannot be drawn: too many frames, or pictures of several sizes.
+    """
+    pictures = sequence.path.absolute().parent.parent / "img1"
+    shown = sequence.path.parent.name == "det" and (pictures / "000001.jpg").is_file()
+
+    def image(frame: int) -> Path:
+        return pictures / f"{frame:06d}.jpg"
+
+    try:
+        viz.tracks_gif(out, mot.read(tracks), images=image if shown else None, fps=min(sequence.fps, 50.0))
+    except ValueError as error:
+        raise DataFormatError(f"{sequence.path}: cannot be drawn, {error}") from error

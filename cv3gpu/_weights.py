@@ -33,7 +33,7 @@ def _safetensors() -> Any:
 def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], config: Mapping[str, Any]) -> None:
     """Writes arrays by name, and ``config``, which must be what JSON can hold; whole or not at all."""
     _files.path("write", "path", path)
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = {KEY: json.dumps(dict(config), sort_keys=True)}
     with _files.replacing(path) as unfinished:
         _safetensors().numpy.save_file(whole, unfinished, metadata=header)

@@ -495,6 +495,54 @@ def _draw_logs(folder: Path, logs: dict[str, Any]) -> list[Path]:
 
 
 
+# ---- bench ----------------------------------------------------------------------------------------------
+
+
+@main.command("bench", epilog="Example:  cv3gpu bench box_iou")
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the operators run."
+)
+@click.option("--list", "listed", is_flag=True, help="Print the names of the measurements, and measure nothing.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long each is repeated; default: seconds.")
+@_json_option
+def bench(words: tuple[str, ...], device: str, listed: bool, seconds: float | None, as_json: bool) -> None:
+    """Measure operators against other libraries, in a source checkout.
+
+    Each WORD picks the measurements whose names hold it; default: those of the README's table, which takes minutes.
+    Every result is compared with a float64 reference before it is timed. Prints medians, and how many times as long
+    each of the others takes. Exit code 1 if a result is off, 4 if --device cuda finds no GPU.
+    """
+    from . import _bench
+
+    chosen = _bench.entries(device, words)
+    if not chosen:
+        raise click.UsageError(f"WORD must be in the name of a measurement, got {', '.join(words)}; see --list.")
+    if listed:
+        rows = [{"name": entry.name, "shape": entry.shape, "family": entry.family} for entry in chosen]
+        if as_json:
+            _print_json(rows)
+        else:
+            _table(("measurement", "what"), [(row["name"], row["shape"]) for row in rows])
+        return
+    if device == "cuda":
+        _on_device(device, "bench")
+    with _progress("bench", len(chosen)) as begin:
+        found = _bench.measure(chosen, seconds, begin)
+    if as_json:
+        _print_json([measured._asdict() for measured in found])
+    else:
+        cells = []
+        for name, _, status, times, why in found:
+            ours = times.pop("ours", None)
+            said = [f"{peer} {_bench.duration(t)} ({t / ours:.2f}x)" for peer, t in times.items() if ours]
+            said += [f"{peer}: {reason}" for peer, reason in why.items()]
+            cells.append((name, _bench.duration(ours) if ours else status, "; ".join(said)))
+        _table(("measurement", "ours", "others"), cells, right=(1,))
+    if any(measured.status != "ok" for measured in found):
+        raise click.exceptions.Exit(FAILURE)
+
+
 # ---- track ----------------------------------------------------------------------------------------------
 
 
@@ -539,17 +587,20 @@ def _draw_logs(folder: Path, logs: dict[str, Any]) -> list[Path]:
     callback=_writable,
     help="File for the tracks of one sequence, or folder for <seq>.txt; in a folder that exists.",
 )
+@_output_option("--gif", help="Draw the tracks of one sequence into this animated GIF.")
 @_json_option
-def track(detections: Path, out: Path, as_json: bool, **options: Any) -> None:
+def track(detections: Path, out: Path, gif: Path | None, as_json: bool, **options: Any) -> None:
     """Link DETECTIONS over the frames: boxes in, tracks out.
 
     DETECTIONS is a file in MOTChallenge's or KITTI's format, a folder with det/det.txt (or one other .txt file in det),
     or one with such folders or with files <seq>.txt. Boxes may be of anything; classes are tracked separately. The
-    frame rate comes from seqinfo.ini beside det, else it is 30.
+    frame rate comes from seqinfo.ini beside det, else it is 30. --method mpn goes by the motion of the camera, where
+    there is a gmc.txt beside det.
 
-    Prints a line for each sequence, with the tracker's frames per second.
+    Prints a line for each sequence, with the tracker's frames per second. --gif draws on the pictures of img1 beside
+    det, 000001.jpg and so on, where they are there, else on a white ground; it needs Pillow.
 
-    Exit code 3 if a file is malformed or there are no sequences.
+    Exit code 3 if a file is malformed or there are no sequences, or no track to draw.
     """
     from . import _track
 
@@ -562,11 +613,17 @@ def track(detections: Path, out: Path, as_json: bool, **options: Any) -> None:
         sequences = _track.find(detections)
         if len(sequences) > 1 and out.is_file():
             raise click.UsageError(f"--out must be a folder for {len(sequences)} sequences, {str(out)!r} is a file.")
+        if gif is not None and len(sequences) > 1:
+            raise click.UsageError(f"--gif goes with one sequence, got {len(sequences)}.")
+        if gif is not None:
+            _track.can_animate()
         with _progress("track", len(sequences)) as begin:
             done = _track.track(sequences, method, out, progress=begin, **options)
+        if gif is not None:
+            _track.animate(sequences[0], done[sequences[0].name].file, gif)
     if as_json:
         told = {name: {**found._asdict(), "file": str(found.file), "fps": found.fps} for name, found in done.items()}
-        _print_json({"method": method, "sequences": told})
+        _print_json({"method": method, "sequences": told, **({"gif": str(gif)} if gif else {})})
         return
     header = ["sequence", "frames", "detections", "tracks", "boxes", "fps"]
     rows = [
@@ -577,7 +634,7 @@ def track(detections: Path, out: Path, as_json: bool, **options: Any) -> None:
         header.append("constraints")
         rows = [[*row, f"{100 * (found.satisfied or 0):.2f} %"] for row, found in zip(rows, done.values(), strict=True)]
     _table(header, rows, right=range(1, len(header)))
-    _print_files([found.file for found in done.values()])
+    _print_files([*(found.file for found in done.values()), *([gif] if gif else [])])
 
 
 # ---- segment --------------------------------------------------------------------------------------------
@@ -825,7 +882,7 @@ def _label_names(given: str | None, values: Sequence[int]) -> list[str]:
     return names
 
 
-def _on_device(device: str) -> Callable[[Any], Any]:
+def _on_device(device: str, command: str = "segment") -> Callable[[Any], Any]:
     """What puts an array there."""
     if device == "cpu":
         return lambda x: x
@@ -833,7 +890,7 @@ def _on_device(device: str) -> Callable[[Any], Any]:
         cupy = importlib.import_module("cupy")
         if cupy.cuda.is_available():
             return cupy.asarray
-    click.echo("cv3gpu segment: --device cuda needs a GPU and CuPy, and there is none; see cv3gpu doctor", err=True)
+    click.echo(f"cv3gpu {command}: --device cuda needs a GPU and CuPy, and there is none; see cv3gpu doctor", err=True)
     raise click.exceptions.Exit(NO_GPU)
 
 
@@ -1479,7 +1536,7 @@ def train_seg(data: Path, out: Path, **options: Any) -> None:
     help="Frames to learn from: all, or one half of each sequence.",
 )
 @click.option("--detections", metavar="NAME", help="Name of the file in det; default: the only one.")
-@click.option("--copies", type=click.IntRange(0), default=14, show_default=True, help="Changed copies of each sequence.")
+@click.option("--copies", type=click.IntRange(0), default=14, show_default=True, help="Changed copies of each one.")
 @click.option(
     "--epochs", type=click.IntRange(1), multiple=True, help="For all levels, or given once for each of the three."
 )

@@ -957,3 +957,4 @@ def evaluation(out: Path) -> list[Row]:
 
 
 from . import _demo_clusters as _demo_clusters  # noqa: E402  (registers its entries, after those above)
+from . import _demo_tracks as _demo_tracks  # noqa: E402

@@ -35,7 +35,7 @@ from ._array import (
     zeros,
 )
 from ._kernel import blocks, kernel
-from ._threads import cores, each
+from ._threads import cores, each, product
 from .resize import _like, _values
 
 __all__ = [
@@ -728,12 +728,16 @@ def _wide(x: Any) -> Any:
     return x if dtype_name(x) in ("float32", "float64") else astype(x, "float32")
 
 
+def _matmul(x: Any, y: Any) -> Any:
+    return product(x, y) if family(x) == "numpy" else x @ y
+
+
 def _product(x: Any, y: Any) -> Any:
-    return astype(_wide(x) @ _wide(y), dtype_name(x))
+    return astype(_matmul(_wide(x), _wide(y)), dtype_name(x))
 
 
 def _linear(x: Any, weight: Any, bias: Any) -> Any:
-    return astype(_wide(x) @ _wide(weight).T + _wide(bias), dtype_name(x))
+    return astype(_matmul(_wide(x), _wide(weight).T) + _wide(bias), dtype_name(x))
 
 
 def _total(x: Any) -> Any:
@@ -789,7 +793,7 @@ def _edge_parts(w1: np.ndarray, nodes: int, initial: int) -> tuple[np.ndarray, .
 
 def _edge_table(nodes: np.ndarray, ends: np.ndarray, b1: np.ndarray) -> np.ndarray:
     """Each node's part of the hidden layer, [N, 2 H]: as row with the bias, then as col."""
-    table = nodes @ ends.T
+    table = product(nodes, ends.T)
     table[:, : len(b1)] += b1
     return table
 
@@ -878,7 +882,7 @@ class _Stream(NamedTuple):
 
     def table(self, nodes: np.ndarray) -> np.ndarray:
         """Each node's part of the hidden layer, [N, H]."""
-        return nodes @ self.of_nodes.T + self.b1
+        return product(nodes, self.of_nodes.T) + self.b1
 
 
 def _stream(weights: Sequence[Any], channels: int) -> _Stream:

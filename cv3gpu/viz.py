@@ -2,7 +2,7 @@
 
 The functions return matplotlib figures that belong to no window; :func:`save` writes one. Colours are those
 of Okabe and Ito, which people with any colour vision tell apart. :func:`save_labels` and :func:`save_image` write
-pictures without frame or title, a pixel for each pixel, by Pillow.
+pictures without frame or title, a pixel for each pixel, by Pillow; :func:`tracks_gif` writes an animation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
+from ._viz_tracks import tracking_graph_figure, tracks_gif
 from .errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ __all__ = [
     "save",
     "save_image",
     "save_labels",
+    "tracking_graph_figure",
     "tracks_figure",
+    "tracks_gif",
 ]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#7F7F7F")

@@ -18,6 +18,7 @@ from cv3gpu import _files, _report, cli, demo, mot, viz
 from cv3gpu.errors import BackendUnavailableError, DataFormatError
 
 COMMANDS = [
+    "bench",
     "demo",
     "doctor",
     "kernels list",
@@ -55,7 +56,7 @@ def test_help_has_an_example(command):
 def test_only_commands_that_exist_are_listed():
     listed = invoke("--help").stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in listed if line.strip()] == [
-        *("demo", "doctor", "kernels", "mot", "segment", "track", "train")
+        *("bench", "demo", "doctor", "kernels", "mot", "segment", "track", "train")
     ]
     assert "..." not in "".join(listed)
 
@@ -196,6 +197,8 @@ def test_demo(tmp_path, monkeypatch):
         "linear_sum_assignment",
         "mot.clear, mot.identity",
         "mot.evaluate_boxes",
+        "mot.round_trajectories",
+        "mot.track",
         "dense_crf, exact",
         "dense_crf, lattice",
         "dense_crf, lattice_fine",
@@ -226,7 +229,9 @@ def test_demo(tmp_path, monkeypatch):
         "normalized_cut.png",
         "resize.png",
         "superpixels.png",
+        "tracking_graph.png",
         "tracks.png",
+        "trajectories.gif",
     ]
     assert [str(path) for path in sorted(out.iterdir())] == report["pictures"]
     from PIL import Image

@@ -192,3 +192,26 @@ def test_help_has_an_example_and_the_methods() -> None:
     result = invoke("--help")
     assert result.exit_code == 0 and "Example:  cv3gpu track" in result.stdout
     assert "|".join(_track.METHODS) in result.stdout
+
+
+def test_the_motion_of_the_camera_is_read_from_beside_the_detections(sequences: Path, tmp_path: Path) -> None:
+    step = 40.0  # pixels a frame, wider than a person: to and fro
+    shift = np.where(np.arange(40) % 2, step, -step)
+    shaken = walkers(people=2, hidden=(0, 0))
+    box = shaken.box.copy()
+    box[:, 0] += np.cumsum(np.append(0.0, shift[1:]))[shaken.frame - 1]
+    mot.write(sequences / "yard" / "det" / "det.txt", mot.Tracks(shaken.frame, shaken.id, box, score=shaken.score))
+    rows = [[k + 1, 1, 0, dx, 0, 1, 0] for k, dx in enumerate(shift)]
+    file = sequences / "yard" / "gmc.txt"
+    np.savetxt(file, rows)
+    assert _track.find(sequences)[1].camera == file and _track.find(sequences)[0].camera is None
+    result = invoke(sequences / "yard", "-o", tmp_path / "steady.txt", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["sequences"]["yard"]["tracks"] == 2
+    found = mot.read(tmp_path / "steady.txt")
+    assert len(found) == 60  # and the boxes are where they were seen
+    assert set(found.box[found.frame == 2, 0]) == set(box[shaken.frame == 2, 0])
+    file.write_text("1 2 3\n")
+    broken = invoke(sequences / "yard", "-o", tmp_path / "broken.txt")
+    assert broken.exit_code == 3 and "gmc.txt: must hold 7 finite numbers" in broken.output
+    assert invoke(sequences / "yard", "--method", "byte", "-o", tmp_path / "byte.txt").exit_code == 0

@@ -35,9 +35,10 @@ LAYERS = [
     {"spectral"},
     {"mot", "densecrf"},
     {"nn"},
-    {"viz", "_report"},
-    {"_segment_slic", "_segment", "_segment_cut", "_segment_cluster", "_segment_net", "_track", "_train"},
-    {"demo", "_demo_clusters", "doctor"},
+    {"viz", "_viz_tracks", "_report"},
+    {"_segment_slic", "_segment", "_segment_cut", "_segment_cluster", "_segment_net", "_track"},
+    {"_bench"},
+    {"demo", "_demo_clusters", "_demo_tracks", "doctor"},
     {"cli"},
     {"__main__"},
 ]

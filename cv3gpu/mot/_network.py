@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _check
 from .._array import family, module
+from .._threads import product
 from ..message import MessageGraph, edge_step, message_graph, node_step
 
 __all__ = ["arguments", "blocks", "graph_of", "logits", "probabilities", "shapes"]
@@ -33,17 +34,11 @@ PUBLISHED: dict[str, Any] = {
 LEAST = {"node_features": 0, "steps": 0}  # of the others 1
 MOST = 1 << 14
 
-ROWS = 256
 PARTS = ("edge", "past", "future")  # the networks of two layers within a step
 
 
 def _product(x: Any, w: Any) -> Any:
-    """``x @ w``; NumPy's in pieces that its BLAS multiplies in one thread, as windows run in threads already."""
-    if family(x) != "numpy" or len(x) <= ROWS:
-        return x @ w
-    whole = len(x) // ROWS * ROWS
-    pieces = x[:whole].reshape(-1, ROWS, x.shape[1]) @ w
-    return np.concatenate([pieces.reshape(whole, -1), x[whole:] @ w])
+    return product(x, w) if family(x) == "numpy" else x @ w
 
 
 def _dense(x: Any, weights: Mapping[str, Any], name: str, last: bool = True) -> Any:

@@ -95,6 +95,8 @@ class ConvTranspose2d(torch.nn.ConvTranspose2d):
         wanted = weight.requires_grad and torch.is_grad_enabled()
         if self.training or wanted or self.groups != 1 or torch.compiler.is_compiling() or weight.device.type == "meta":
             return False
+        if weight.is_inference():  # made in inference mode, it does not count its changes
+            return False
         state = weight.data_ptr(), weight._version
         if getattr(self, "_looked_at", None) != state:
             self._looked_at, self._found_diagonal = state, is_diagonal(weight.detach())
