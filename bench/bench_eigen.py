@@ -20,7 +20,6 @@ import functools
 import importlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -112,7 +111,8 @@ def _pairs(size: int) -> Work:
         elif size < ONCE:
             work.peers[name] = peers.on_one_core(functools.partial(solve, matrix))
         else:
-            work.once[name + ", once"] = functools.partial(timed, peers.on_one_core(functools.partial(solve, matrix)))  # type: ignore[arg-type]
+            alone: Any = peers.on_one_core(functools.partial(solve, matrix))
+            work.once[f"{name}, once"] = functools.partial(peers.timed, alone)
     work.peers["ours on all cores"] = ours
     work.facts["iterations"] = ours().n_iter
     work.facts["peak memory, bytes"] = peak_memory("photograph", size, "ours", tol)
@@ -121,13 +121,6 @@ def _pairs(size: int) -> Work:
             work.facts[f"peak memory of {name}, bytes"] = peak_memory("photograph", size, solve.__name__)
     work.limits = dict.fromkeys(("ours", *work.peers, *work.once), "float32")  # residuals squared over the gaps
     return work
-
-
-def timed(way: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and its time, s."""
-    started = time.perf_counter()
-    result = way()
-    return result, time.perf_counter() - started
 
 
 # As `_pairs` and `_growth`, in a process of its own; the call went once before, on a small input.

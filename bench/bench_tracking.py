@@ -8,11 +8,17 @@ crowd (IDF1 of 0.8 and more) and keep ``frames per second`` as a fact.
 ``candidate_edges``: ``bytes`` are boxes and frames once and the links, ``flops`` 12 a pair in reach, once. The peer is
 the way of the published code: distances of all pairs, sorted whole by rows. ``edge_features``: 64 bytes of boxes and
 the features a link, 40 flops. Trackers: the boxes, in and out; 30 flops a pair of boxes in a frame.
+
+``round_trajectories``: links as candidate_edges gives them, with scores between those of a network that knows and of
+one that guesses; the error is that of the objective, against SciPy's HiGHS. The peers solve the same linear program of
+the links above one half: PuLP with CBC as the published code has it, and HiGHS, both once. ``bytes`` are links and
+scores in and the result, ``flops`` one for each link.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +29,7 @@ import pytest
 from cv3gpu import mot
 
 from . import peers
-from .entry import Entry, Errors, Way, Work, dense_errors
+from .entry import NOT_INSTALLED, Entry, Errors, Way, Work, dense_errors
 
 EXACT, WRONG = Errors(0.0, 0.0), Errors(float("inf"), float("inf"))
 SAME = 1e-3  # of the links that may be others
@@ -198,6 +204,79 @@ def _by_formula(library: Any, frame: Any, box: Any, velocity: Any, edges: Any) -
     return library.stack([gap / FPS, dx, dy, *sizes, iou, iou - (hull - whole) / hull], 1)
 
 
+# ---- rounding -------------------------------------------------------------------------------------------
+
+OF_ROUNDING = "sequence", "large"
+
+
+def scored(key: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Links, their scores and the number of detections."""
+    frame, box = given(key)
+    found, gt = crowd(key)
+    edges = mot.candidate_edges(frame, box, max_gap=CROWDS[key].gap, k=NEIGHBORS)
+    true = mot.label_edges(mot.match_detections(found, gt), edges, frame)
+    doubt = np.random.default_rng(3).normal(0, 2, edges.shape[1])
+    return edges, 1 / (1 + np.exp(-(5.0 * true - 3.5 + doubt))), len(frame)
+
+
+def objective_errors(edges: np.ndarray, scores: np.ndarray, n: int, wanted: float, got: np.ndarray) -> Errors:
+    """Of the links that are active; infinite where one node has two of a side."""
+    if max(np.bincount(side[got], minlength=n).max() for side in edges) > 1:
+        return WRONG
+    off = abs(float((1 - 2 * scores[got]).sum()) - wanted) / max(1.0, abs(wanted))
+    return Errors(off, off)
+
+
+def by_highs(edges: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+    """The linear program by SciPy's HiGHS."""
+    sparse, optimize = pytest.importorskip("scipy.sparse"), pytest.importorskip("scipy.optimize")
+    likely = np.flatnonzero(scores > 0.5)
+    rows = np.concatenate([edges[0, likely], n + edges[1, likely]])
+    columns = np.tile(np.arange(len(likely)), 2)
+    sides = sparse.csr_array((np.ones(len(rows)), (rows, columns)), (2 * n, len(likely)))
+    found = optimize.linprog(1 - 2 * scores[likely], A_ub=sides, b_ub=np.ones(2 * n), bounds=(0, 1), method="highs")
+    active = np.zeros(len(scores), bool)
+    active[likely[found.x > 0.5]] = True
+    return active
+
+
+def by_pulp(edges: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+    """The linear program by PuLP and CBC."""
+    pulp = importlib.import_module("pulp")
+    problem = pulp.LpProblem("rounding", pulp.LpMinimize)
+    likely = np.flatnonzero(scores > 0.5)
+    held = [pulp.LpVariable(f"y{e}", 0, 1) for e in likely.tolist()]
+    problem += pulp.lpSum((1 - 2 * scores[e]) * y for e, y in zip(likely.tolist(), held, strict=True))
+    for side in edges[:, likely].tolist():
+        of_node: dict[int, list[Any]] = {}
+        for node, y in zip(side, held, strict=True):
+            of_node.setdefault(node, []).append(y)
+        for together in of_node.values():
+            problem += pulp.lpSum(together) <= 1
+    problem.solve(pulp.PULP_CBC_CMD(msg=False))
+    active = np.zeros(len(scores), bool)
+    active[likely[[y.value() > 0.5 for y in held]]] = True
+    return active
+
+
+def _rounding(key: str) -> Work:
+    edges, scores, n = scored(key)
+    wanted = float((1 - 2 * scores[by_highs(edges, scores, n)]).sum())
+
+    def ours() -> np.ndarray:
+        return np.asarray(mot.round_trajectories(edges, scores, n).active)
+
+    work = Work(ours=ours, errors=functools.partial(objective_errors, edges, scores, n, wanted))
+    work.once["HiGHS, once"] = functools.partial(peers.timed, functools.partial(by_highs, edges, scores, n))
+    if peers.installed("pulp") is not None:
+        work.once["PuLP and CBC, once"] = functools.partial(peers.timed, functools.partial(by_pulp, edges, scores, n))
+    else:
+        work.peers["PuLP and CBC, once"] = NOT_INSTALLED
+    work.facts["links"] = edges.shape[1]
+    work.facts["violated constraints"] = mot.round_trajectories(edges, scores, n).violations_before
+    return work
+
+
 # ---- trackers -------------------------------------------------------------------------------------------
 
 TRACKERS: dict[str, Callable[[mot.Tracks], mot.Tracks]] = {
@@ -257,7 +336,24 @@ def _tracker_entry(name: str) -> Entry:
     )
 
 
+def _rounding_entry(key: str) -> Entry:
+    size = CROWDS[key]
+    links = NEIGHBORS * size.detections // 2
+    return Entry(
+        name=f"round_trajectories {size} cpu",
+        family="tracking",
+        shape=str(size),
+        device="cpu",
+        dtype="float64",
+        bytes=25 * links,
+        flops=links,
+        setup=functools.partial(_rounding, key),
+        priority=0 if key == "sequence" else 1,
+    )
+
+
 ENTRIES = [
+    *map(_rounding_entry, OF_ROUNDING),
     *(
         _entry(name, key, device)
         for device in ("cuda", "cpu")

@@ -236,6 +236,7 @@ _PACKAGES = (
     "numba-cuda",
     "scikit-image",
     "scikit-learn",
+    "pulp",
     "pyamg",
     "lapx",
     "trackeval",

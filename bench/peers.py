@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ def torch_peers(
         compiled = torch.compile(call, mode="max-autotune-no-cudagraphs")
         found["torch.compile max-autotune"] = torch_way(torch, lambda: compiled(*nhwc), benchmark=searches)
     return found
+
+
+def timed(way: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and its time, s."""
+    started = time.perf_counter()
+    result = way()
+    return result, time.perf_counter() - started
 
 
 # ---- where a call runs ----------------------------------------------------------------------------------
