@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import cv3gpu
 from cv3gpu import _files, _report, cli, demo, mot, viz
+from cv3gpu.cli import _shared
 from cv3gpu.errors import BackendUnavailableError, DataFormatError
 
 COMMANDS = [
@@ -120,7 +121,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 
 def test_plain_tables_are_aligned(capsys):
-    cli._table(("name", "ms"), [("a", "1.25"), ("longer", "10.00")], right=(1,))
+    _shared.print_table(("name", "ms"), [("a", "1.25"), ("longer", "10.00")], right=(1,))
     assert capsys.readouterr().out == "name       ms\na        1.25\nlonger  10.00\n"
 
 
@@ -128,9 +129,9 @@ def test_plain_tables_are_aligned(capsys):
 def test_progress_bars(monkeypatch, rich):
     written = []
     terminal = SimpleNamespace(isatty=lambda: True, write=written.append, flush=lambda: None, encoding="utf-8")
-    monkeypatch.setattr(cli, "_rich", lambda: rich)
+    monkeypatch.setattr(_shared, "_rich", lambda: rich)
     monkeypatch.setattr(sys, "stderr", terminal)
-    with cli._progress("compile", 2) as begin:
+    with _shared.progress("compile", 2) as begin:
         begin("first.cu")
         begin("second.cu")
     assert "compile" in "".join(written)
@@ -314,8 +315,8 @@ def tracked(tmp_path):
 
 
 def test_the_choices_are_the_librarys():
-    assert set(cli.METRICS) == set(mot.metrics.METRICS)
-    assert tuple(mot.benchmarks.BENCHMARKS) == cli.BENCHMARKS and cli.FORMATS == mot.formats.FORMATS
+    assert set(cli.mot.METRICS) == set(mot.metrics.METRICS)
+    assert tuple(mot.benchmarks.BENCHMARKS) == cli.mot.BENCHMARKS and _shared.FORMATS == mot.formats.FORMATS
 
 
 def test_mot_eval(tracked):
@@ -343,7 +344,7 @@ def test_mot_eval_events(tracked):
 
 
 def test_many_switches_are_cut(tracked, monkeypatch):
-    monkeypatch.setattr(cli, "SWITCHES", 1)
+    monkeypatch.setattr(cli.mot, "SWITCHES", 1)
     result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "poor"), "--events", str(tracked / "e.csv"))
     assert result.stdout.endswith("1            5       6              1\nand 1 more\n")
     result = invoke("mot", "eval", str(tracked / "gt"), str(tracked / "good"), "--events", str(tracked / "e.csv"))
@@ -378,7 +379,7 @@ def test_mot_compare(tracked):
 
 
 def test_trackers_of_one_name_keep_their_paths():
-    assert cli._named(["a/data", "b/data", "c", "d.zip"]) == {
+    assert cli.mot._named(["a/data", "b/data", "c", "d.zip"]) == {
         "a/data": "a/data",
         "b/data": "b/data",
         "c": "c",

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import cv3gpu
 from cv3gpu import _segment_cut, _segment_slic, cli, viz
+from cv3gpu.cli import _shared
 from cv3gpu.graphcut import seeds
 from tests.conftest import gpu_is_there
 
@@ -81,7 +82,7 @@ def pixels_in(file: Path) -> Any:
 def run(folder: Path, out: Path, *more: Any, command: str = "graphcut") -> dict[str, Any]:
     """The command with --json, which must go well."""
     result = invoke("segment", command, folder / "image.png", *more, "--out", out, "--json")
-    said = result.stderr.replace(f"{cli.COMPILING}\n", "")  # the first run ever of some kernel
+    said = result.stderr.replace(f"{_shared.COMPILING}\n", "")  # the first run ever of some kernel
     assert (result.exit_code, said) == (0, ""), result.stderr
     return json.loads(result.stdout)
 
@@ -230,7 +231,7 @@ def test_progress(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         parts.extend([label, total])
         yield parts.append
 
-    monkeypatch.setattr(cli, "_progress", progress)
+    monkeypatch.setattr(cli.segment, "progress", progress)
     run(folder, tmp_path, "--grabcut", "--scribbles", folder / "scribbles.png", "--iterations", 1)
     assert parts == ["graphcut", 3, "cut", "iteration 1", "pictures"]
 
@@ -400,7 +401,7 @@ def test_help_has_examples(command: str) -> None:
 
 
 def test_the_choices_are_the_librarys() -> None:
-    assert cli.REGIONS[1:] == seeds.REGIONS
+    assert cli.segment.REGIONS[1:] == seeds.REGIONS
 
 
 # ---- pictures -------------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import cv3gpu
 from cv3gpu import _njit, _segment, cli, densecrf, viz
+from cv3gpu.cli import _shared
 from tests.conftest import gpu_is_there
 from tests.test_densecrf import scene
 
@@ -283,16 +285,16 @@ def test_progress_and_the_first_compilation(folder: Path, tmp_path: Path, monkey
         parts.extend([label, total])
         yield parts.append
 
-    monkeypatch.setattr(cli, "_progress", progress)
+    monkeypatch.setattr(cli.segment, "progress", progress)
     monkeypatch.setattr(_njit, "before_compiling", [])
     run(folder, tmp_path, "--unary", folder / "p.npy", "--iterations", 2)
     assert parts == ["crf", 5, "smoothness", "appearance", "iteration 1", "iteration 2", "pictures"]
     (before,) = _njit.before_compiling
     with monkeypatch.context() as patch:
         spoken: list[str] = []
-        patch.setattr(cli.click, "echo", lambda text, err: spoken.append(text))
+        patch.setattr(click, "echo", lambda text, err: spoken.append(text))
         before()
-    assert spoken == [cli.COMPILING]
+    assert spoken == [_shared.COMPILING]
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -327,8 +329,8 @@ def test_without_matplotlib(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_choices_are_the_librarys() -> None:
-    assert cli.METHODS == densecrf.METHODS == cv3gpu.crf.operators.METHODS
-    assert cli.NORMALIZATIONS == cv3gpu.crf.mean_field.NORMALIZATIONS
+    assert cli.segment.METHODS == densecrf.METHODS == cv3gpu.crf.operators.METHODS
+    assert cli.segment.NORMALIZATIONS == cv3gpu.crf.mean_field.NORMALIZATIONS
 
 
 # ---- refusals -------------------------------------------------------------------------------------------

@@ -144,6 +144,6 @@ def test_a_missing_gpu_has_its_code(data: Path, tmp_path: Path) -> None:
 
 
 def test_help_names_the_librarys_networks() -> None:
-    assert set(cli.NETWORKS) == {name for name in models.__all__ if not name.startswith("mpn")}
+    assert set(cli.train.NETWORKS) == {name for name in models.__all__ if not name.startswith("mpn")}
     text = invoke("--help").stdout
     assert "Example:  cv3gpu train seg --data CamVid.zip" in text
