@@ -17,6 +17,7 @@ Array = np.ndarray[Any, Any]
 
 _NOWHERE, _BAD = -1, -2
 _RUN = 16  # windows side by side that are done at a time, in vectors
+_LONG = 64  # windows in a row from which a loop over all of them pays, which does what is left over one by one
 
 
 @inlined
@@ -349,11 +350,10 @@ def _gather_pairs(upper: Array, lower: Array, index: Array, start: int, w: int, 
     return lost
 
 
-@inlined
 def _gather_compact_pairs(upper: Array, lower: Array, index: Array, out: Array) -> Any:
-    """The same of compact indices."""
+    """The same of compact indices, of a whole row: a run of these is not done in vectors."""
     lost = np.int32(0)
-    for o in range(_RUN):
+    for o in range(out.shape[0]):
         t = np.int32(index[o])
         a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
         v = b if t == 1 else a
@@ -381,7 +381,7 @@ def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: in
     out_h, out_w = out.shape[1], out.shape[2]
     inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
     reciprocal = _reciprocal(dh * w, kh, dw)
-    pairs = out_w >= _RUN and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    pairs = out_w >= (_LONG if compact else _RUN) and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         plane = source[p]
@@ -391,13 +391,12 @@ def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: in
                 start = top * w
                 upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
                 lost = 0
-                for ow in range(0, out_w, _RUN):
-                    o = min(ow, out_w - _RUN)  # the last run reaches back
-                    a, b, i, v = upper[2 * o :], lower[2 * o :], places[o:], row[o:]
-                    if compact:
-                        lost += _gather_compact_pairs(a, b, i, v)
-                    else:
-                        lost += _gather_pairs(a, b, i, start + 2 * o, w, v)
+                if compact:
+                    lost += _gather_compact_pairs(upper, lower, places, row)
+                else:
+                    for ow in range(0, out_w, _RUN):
+                        o = min(ow, out_w - _RUN)  # the last run reaches back
+                        lost += _gather_pairs(upper[2 * o :], lower[2 * o :], places[o:], start + 2 * o, w, row[o:])
                 if lost == 0:
                     continue
             low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
