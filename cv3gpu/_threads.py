@@ -65,14 +65,14 @@ def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> lis
     return results
 
 
-def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``x @ y`` of matrices, x with many rows and y small, in pieces that BLAS multiplies in one thread.
+def product(x: Any, y: Any) -> Any:
+    """``x @ y`` of matrices, x with many rows and y small; NumPy's in pieces that BLAS multiplies in one thread.
 
     BLAS's own threads cost more than they bring here, the more so where pieces of work run in threads already.
     """
-    whole = len(x) // _ROWS * _ROWS
-    if len(x) <= _ROWS:
+    if not isinstance(x, np.ndarray) or len(x) <= _ROWS:
         return x @ y
+    whole = len(x) // _ROWS * _ROWS
     pieces = x[:whole].reshape(-1, _ROWS, x.shape[1]) @ y
     return np.concatenate([pieces.reshape(whole, -1), x[whole:] @ y])
 

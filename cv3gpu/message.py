@@ -728,16 +728,12 @@ def _wide(x: Any) -> Any:
     return x if dtype_name(x) in ("float32", "float64") else astype(x, "float32")
 
 
-def _matmul(x: Any, y: Any) -> Any:
-    return product(x, y) if family(x) == "numpy" else x @ y
-
-
 def _product(x: Any, y: Any) -> Any:
-    return astype(_matmul(_wide(x), _wide(y)), dtype_name(x))
+    return astype(product(_wide(x), _wide(y)), dtype_name(x))
 
 
 def _linear(x: Any, weight: Any, bias: Any) -> Any:
-    return astype(_matmul(_wide(x), _wide(weight).T) + _wide(bias), dtype_name(x))
+    return astype(product(_wide(x), _wide(weight).T) + _wide(bias), dtype_name(x))
 
 
 def _total(x: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _check
-from .._array import family, module
+from .._array import module
 from .._threads import product
 from ..message import MessageGraph, edge_step, message_graph, node_step
 
@@ -37,15 +37,11 @@ MOST = 1 << 14
 PARTS = ("edge", "past", "future")  # the networks of two layers within a step
 
 
-def _product(x: Any, w: Any) -> Any:
-    return product(x, w) if family(x) == "numpy" else x @ w
-
-
 def _dense(x: Any, weights: Mapping[str, Any], name: str, last: bool = True) -> Any:
     """Layers one after another, each with a ReLU; the last one has it where asked for."""
     count = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in weights)
     for layer in range(count):
-        x = _product(x, weights[f"{name}.{layer}.weight"].T) + weights[f"{name}.{layer}.bias"]
+        x = product(x, weights[f"{name}.{layer}.weight"].T) + weights[f"{name}.{layer}.bias"]
         if last or layer + 1 < count:
             x = x.clip(min=0)
     return x

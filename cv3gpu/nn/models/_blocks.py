@@ -203,6 +203,10 @@ class Network(torch.nn.Module):
             return self._enlarged(found, h, w) if upsample else found
         return Logits(*(self._enlarged(y, h, w) if upsample else y for y in found))
 
+    def _with_aux(self, y: Tensor, head: Any, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The scores ``y``; in training with those of an auxiliary head of ``x``, where there is one."""
+        return (y, head(x)) if self.training and head is not None else y
+
     def _enlarged(self, y: Tensor, h: int, w: int) -> Tensor:
         if y.shape[2] == h and y.shape[3] == w:
             return y

@@ -54,8 +54,7 @@ class PSPNet(Network):
         """Logits at the output stride."""
         third = self.layer3(self.layer2(self.layer1(self.layer0(x))))
         head: Any = PyramidHead.forward  # the head's names are the network's own, as in the authors' files
-        y = head(self, self.layer4(third))
-        return (y, self.aux(third)) if self.training and self.aux is not None else y
+        return self._with_aux(head(self, self.layer4(third)), self.aux, third)
 
 
 def pspnet(

@@ -311,8 +311,7 @@ class DeepLabV3(Network):
     def scores(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits at the output stride."""
         *_, before, last = self.backbone(x)
-        y = self.classifier(last)
-        return (y, self.aux_classifier(before)) if self.training and self.aux_classifier is not None else y
+        return self._with_aux(self.classifier(last), self.aux_classifier, before)
 
 
 def deeplabv3(

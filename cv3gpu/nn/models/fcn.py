@@ -264,8 +264,7 @@ class FCNResNet(Network):
     def scores(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits at the output stride."""
         *_, third, last = self.backbone(x)
-        y = self.classifier(last)
-        return (y, self.aux_classifier(third)) if self.training and self.aux_classifier is not None else y
+        return self._with_aux(self.classifier(last), self.aux_classifier, third)
 
 
 def fcn_resnet(
