@@ -119,7 +119,7 @@ def residuals(operator: Operator, values: Array, x: Array, room: Array, out: Arr
     total = np.zeros((len(bands), x.shape[1]))
 
     def part(number: int, first: int, last: int) -> None:
-        run(values, x, room, operator.mass, operator.inverse, first, last, total[number], out)
+        run(values, x, room, operator.mass, first, last, total[number], out)
 
     each(part, [(number, *rows) for number, rows in enumerate(bands)])
     return np.sqrt(total.sum(0))

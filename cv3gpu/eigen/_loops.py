@@ -157,11 +157,12 @@ def _turn(x: Array, coefficients: Array, first: int, last: int, one: Array) -> N
 TURN = (multiply_rows, multiply_row, _add_rows, _turn)
 
 
-def _residual(values: Array, x: Array, image: Array, mass: Array, inverse: Array, first: int, last: int, total: Array,
+def _residual(values: Array, x: Array, image: Array, mass: Array, first: int, last: int, total: Array,
               out: Array) -> None:  # fmt: skip
     """``out`` = image - M x values in rows ``first`` to ``last``; ``total`` [b] += its squares over M."""
     for row in range(first, last):
-        m, over = mass[row], inverse[row]
+        m = mass[row]
+        over = 1 / m
         for c in range(x.shape[1]):
             r = image[row, c] - values[c] * (m * x[row, c])
             total[c] += r * r * over
@@ -275,9 +276,9 @@ def _compressed(found: Array, wide: int, start: Array, index: Array, data: Array
 COMPRESSED = (_compressed,)
 
 
-def _restrict(x: Array, share: Array, own: Array, scale: Array, width: int, every: int, reach: int, columns: int,
+def _restrict(x: Array, share: Array, before: Array, scale: Array, width: int, every: int, reach: int, columns: int,
               first: int, last: int, index: Array, weight: Array, out: Array) -> None:  # fmt: skip
-    """``out`` = scale P^T own x in rows ``first`` to ``last`` of coarse points; P is ``share`` [H, W, S, S].
+    """``out`` = scale P^T (x / before) in rows ``first`` to ``last`` of coarse points; P is ``share`` [H, W, S, S].
 
     ``index`` and ``weight`` [(2 reach + 1)^2] are work space.
     """
@@ -291,7 +292,7 @@ def _restrict(x: Array, share: Array, own: Array, scale: Array, width: int, ever
                     part = share[y, z, i, b - _above(z - reach, every)]
                     if part != 0:
                         index[count] = y * width + z
-                        weight[count] = scale[point] * part * own[y * width + z]
+                        weight[count] = scale[point] * part / before[y * width + z]
                         count += 1
             sum_rows(x, index, weight, 0, count, out, point)
 
@@ -359,9 +360,9 @@ SMOOTH = (*_loops.SEGMENT, _smooth)
 
 
 def _follow(x: Array, weight: Array, dy: Array, dx: Array, plane: int, diagonal: Array, minus: Array, height: int,
-            width: int, first: int, last: int, step: Array, place: Array, buffer: Array, inverse: Array, centre: float,
+            width: int, first: int, last: int, step: Array, place: Array, buffer: Array, mass: Array, centre: float,
             scale: float, before: float, out: Array) -> None:  # fmt: skip
-    """``out`` = scale (M^-1 A - centre) x - before out, in rows ``first`` to ``last``; ``inverse`` is that of M."""
+    """``out`` = scale (M^-1 A - centre) x - before out, in rows ``first`` to ``last``."""
     channels = x.shape[1]
     for begin in range(0, width, TILE):
         end = min(begin + TILE, width)
@@ -369,7 +370,7 @@ def _follow(x: Array, weight: Array, dy: Array, dx: Array, plane: int, diagonal:
             segment(x, weight, dy, dx, plane, diagonal, minus, height, width, y, begin, end, step, place, buffer, 0)
             for p in range(end - begin):
                 at = y * width + begin + p
-                m = scale * inverse[at]
+                m = scale / mass[at]
                 for c in range(channels):
                     out[at, c] = m * buffer[p, c] - scale * centre * x[at, c] - before * out[at, c]
 
@@ -408,11 +409,11 @@ def _relax(step_of: Array, start: Array, index: Array, weight: Array, first: int
 RELAX = (sum_rows, _relax)
 
 
-def _recur(x: Array, product: Array, inverse: Array, centre: float, scale: float, before: float, first: int, last: int,
+def _recur(x: Array, product: Array, mass: Array, centre: float, scale: float, before: float, first: int, last: int,
            out: Array) -> None:  # fmt: skip
     """``out`` = scale (M^-1 product - centre x) - before out in rows ``first`` to ``last``."""
     for row in range(first, last):
-        m = scale * inverse[row]
+        m = scale / mass[row]
         for c in range(x.shape[1]):
             out[row, c] = m * product[row, c] - scale * centre * x[row, c] - before * out[row, c]
 

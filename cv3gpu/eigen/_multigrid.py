@@ -50,11 +50,17 @@ class _Level:
     """A level: its operator, in one of two forms, and the way to the next one."""
 
     size: int
-    before: Array  # [N]: a residual becomes the level's by it
-    after: Array | None  # what the level finds becomes the solution by it
     to_coarse: Any  # P^T and P, scaled as the levels are
     to_fine: Any
     most: float  # no eigenvalue is above it
+
+    def enter(self, residual: Array, out: Array, rows: slice) -> None:
+        """Rows of ``out``: the level's own right side for a residual."""
+        raise NotImplementedError
+
+    def leave(self, x: Array, rows: slice) -> None:
+        """Makes rows of what the level found the solution."""
+        raise NotImplementedError
 
     def restrict(self, x: Array) -> Array:
         """P^T x, in the first part of [4, points of the next level, b]."""
@@ -116,10 +122,10 @@ class _Interpolation:
         each(part, _cpu.bands(self.rows, _EVERY * self.width))
         return found
 
-    def restrict(self, x: Array, own: Array, scale: Array, out: Array) -> None:
-        """``out`` = scale P^T own x, of rows [N, b] of float32, b a multiple of 4."""
+    def restrict(self, x: Array, before: Array, scale: Array, out: Array) -> None:
+        """``out`` = scale P^T (x / before), of rows [N, b] of float32, b a multiple of 4."""
         around, run = (2 * self.reach + 1) ** 2, compiled(*_loops.RESTRICT)
-        given = x, self.share, own, scale, *self._sizes
+        given = x, self.share, before, scale, *self._sizes
         each(lambda *rows: run(*given, *rows, *_work(around), out), self._bands(self.rows))
 
     def prolong(self, x: Array, scale: Array, out: Array) -> None:
@@ -190,17 +196,22 @@ class _StencilLevel(_Level):
 
 
 class _Grid(_StencilLevel):
-    """The finest level: D^-1 (D - W)."""
+    """The finest level: D^-1 (D - W). It keeps -D^-1 alone: its right sides and what it finds have the other sign."""
 
     def __init__(self, stencil: Stencil, degree: Array, diagonal: Array) -> None:
         super().__init__(stencil, diagonal / degree, -1 / degree)
         self.interpolation = _Interpolation(stencil)
-        self.degree, self.below = degree.astype(np.float32), np.empty(0, np.float32)
-        self.before, self.after = -self.factor, None
+        self.below = np.empty(0, np.float32)
+
+    def enter(self, residual: Array, out: Array, rows: slice) -> None:
+        np.multiply(residual[rows], self.factor[rows, None], out=out[rows])
+
+    def leave(self, x: Array, rows: slice) -> None:
+        np.negative(x[rows], out=x[rows])
 
     def restrict(self, x: Array) -> Array:
         below = np.empty((4, len(self.below), x.shape[1]), np.float32)
-        self.interpolation.restrict(x, self.degree, self.below, below[0])
+        self.interpolation.restrict(x, self.factor, -self.below, below[0])
         return below
 
     def prolong(self, x: Array, out: Array) -> None:
@@ -230,10 +241,16 @@ class SparseLevel(_Level):
         from scipy import sparse
 
         self.size = matrix.shape[0]
-        self.before = self.after = short = scale.astype(np.float32)
+        self.scale = short = scale.astype(np.float32)
         data = matrix.data * np.repeat(short, np.diff(matrix.indptr))
         data *= short[matrix.indices]
         self.matrix = sparse.csr_array((data.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
+
+    def enter(self, residual: Array, out: Array, rows: slice) -> None:
+        np.multiply(residual[rows], self.scale[rows, None], out=out[rows])
+
+    def leave(self, x: Array, rows: slice) -> None:
+        np.multiply(x[rows], self.scale[rows, None], out=x[rows])
 
     def smooth(self, moved: Array, residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:
         a, run = self.matrix, compiled(*_loops.RELAX)
@@ -302,10 +319,9 @@ class Multigrid:
         """
         work = np.empty((4, *residual.shape), np.float32) if work is None else work
         finest, r = self.levels[0], work[0]
-        _rowwise(len(r), lambda rows: np.multiply(residual[rows], finest.before[rows, None], out=r[rows]))
+        _rowwise(len(r), lambda rows: finest.enter(residual, r, rows))
         x = self._cycle(0, work)
-        if (after := finest.after) is not None:
-            _rowwise(len(x), lambda rows: np.multiply(x[rows], after[rows, None], out=x[rows]))
+        _rowwise(len(x), lambda rows: finest.leave(x, rows))
         return x
 
     def _cycle(self, depth: int, work: Array) -> Array:

@@ -27,9 +27,9 @@ class Operator:
         self.size = len(degree)
         self.degree, self.diagonal = degree, diagonal
         self.mass = degree if generalized else np.ones_like(degree)
-        self.inverse = np.divide(1, self.mass, out=np.zeros_like(degree), where=self.mass > 0)
         # W's row sums bound it, without the self weights: |x - y|^2 <= 2 (|x|^2 + |y|^2)
-        self.most = float((2 * diagonal * self.inverse).max(initial=0))
+        share = np.divide(diagonal, self.mass, out=np.zeros_like(degree), where=self.mass > 0)
+        self.most = 2 * float(share.max(initial=0))
 
     def apply(self, x: Array) -> Array:
         """A x of rows [N, b], b a multiple of 4."""
@@ -73,7 +73,7 @@ class GridOperator(Operator):
         def part(first: int, last: int) -> None:
             buffer = np.empty((TILE, x.shape[1]), x.dtype)
             run(x, s.flat, s.dy, s.dx, s.plane, self.diagonal, minus, s.height, s.width, first, last, *s.work(), buffer,
-                self.inverse, centre, scale, before, out)  # fmt: skip
+                self.mass, centre, scale, before, out)  # fmt: skip
 
         each(part, _cpu.bands(s.height, s.width))
 
@@ -103,7 +103,7 @@ class SparseOperator(Operator):
     def follow(self, x: Array, centre: float, scale: float, before: float, out: Array) -> None:
         product = self.apply(x)
         run = compiled(*_loops.RECUR)
-        each(lambda *rows: run(x, product, self.inverse, centre, scale, before, *rows, out), sparse_bands(self.size))
+        each(lambda *rows: run(x, product, self.mass, centre, scale, before, *rows, out), sparse_bands(self.size))
 
     @functools.cached_property
     def _parts(self) -> Array:
