@@ -6,13 +6,28 @@ name below is loaded when it is first used; importing the package imports NumPy 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._lazy import lazy
+
 if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
+    from . import affinity as affinity
+    from . import checkerboard as checkerboard
+    from . import cluster as cluster
+    from . import crf as crf
+    from . import densecrf as densecrf
+    from . import eigen as eigen
+    from . import graphcut as graphcut
+    from . import message as message
+    from . import mot as mot
+    from . import nn as nn
+    from . import spectral as spectral
+    from . import superpixel as superpixel
+    from . import viz as viz
     from .affinity import knn_affinity as knn_affinity
     from .affinity import laplacian as laplacian
     from .affinity import ncut_value as ncut_value
@@ -39,6 +54,11 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .crf import gaussian_filter as gaussian_filter
     from .crf import gaussian_filter_vjp as gaussian_filter_vjp
     from .eigen import smallest_eigenpairs as smallest_eigenpairs
+    from .errors import BackendUnavailableError as BackendUnavailableError
+    from .errors import ConvergenceWarning as ConvergenceWarning
+    from .errors import DataFormatError as DataFormatError
+    from .errors import KernelCompileError as KernelCompileError
+    from .errors import OutOfMemoryError as OutOfMemoryError
     from .graphcut import alpha_beta_swap as alpha_beta_swap
     from .graphcut import alpha_expansion as alpha_expansion
     from .graphcut import boykov_jolly as boykov_jolly
@@ -130,26 +150,14 @@ _MODULES = (
     "superpixel",
     "viz",
 )
-_NAMES = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
-    *_NAMES,
+    *itertools.chain(*_HOME.values()),
     *_MODULES,
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for which any name would be there
+    __getattr__, __dir__ = lazy(__name__, _HOME, _MODULES)
 
 
 def _find_kernels() -> None:

@@ -22,7 +22,7 @@ HEAVY = {"torch", "cupy", "numba", "matplotlib", "scipy", "click", "rich", "skim
 # Each layer may import from those before it. One step back is allowed: when a torch tensor arrives, `_array` hands over
 # to the registered operators.
 LAYERS = [
-    {"errors", "kernels", "_check", "_table", "__version__"},
+    {"errors", "kernels", "_check", "_lazy", "_table", "__version__"},
     {"_array"},
     {"_kernel", "_njit", "_files", "_threads"},
     {"_lanes", "_weights"},
@@ -189,3 +189,53 @@ def test_installed_every_way(distributions: Path, tmp_path: Path, how: str) -> N
     run(python, "-m", "pip", "install", "-q", *flags, target, cwd=tmp_path)
     assert run(python, "-c", CHECK, cwd=tmp_path).strip() == "9.0"
     assert "usage" in run(tmp_path / "venv" / "bin" / "cv3gpu", "--help", cwd=tmp_path).lower()
+
+
+TYPED = """
+import numpy as np
+
+import cv3gpu
+from cv3gpu import mot
+
+x = np.zeros((10, 2))
+labels, centroids, inertia, n_iter = cv3gpu.kmeans(x, 3, init="random")
+n_iter + 1
+found = cv3gpu.linear_sum_assignment(np.eye(3), maximize=True)
+found.row_ind, found.total
+cv3gpu.cluster.assign(x, x), cv3gpu.message.message_graph(np.zeros((2, 3), int), 3)
+try:
+    mot.evaluate("gt", "tracks", benchmark="MOT17").combined["pedestrian"]["HOTA"]
+except cv3gpu.DataFormatError:
+    pass
+"""
+WRONG = {  # a line, and what mypy calls it
+    'cv3gpu.kmeans(x, "three")': "arg-type",
+    "cv3gpu.kmean(x, 3)": "attr-defined",
+    "cv3gpu.box_iou(x)": "call-arg",
+    "cv3gpu.dense_crf(x, None, n_iterations=3)": "call-arg",
+    "found.rows": "attr-defined",
+}
+
+
+def test_types_are_seen_from_outside(distributions: Path, tmp_path: Path) -> None:
+    """mypy, in its strict mode, over a script that uses the installed wheel."""
+    pytest.importorskip("mypy")
+    import numpy
+
+    venv.create(tmp_path / "venv", with_pip=False)
+    site = next((tmp_path / "venv" / "lib").glob("python*")) / "site-packages"
+    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    site.joinpath("here.pth").write_text(str(Path(numpy.__file__).parent.parent) + "\n")
+    settings = tmp_path / "mypy.ini"
+    settings.write_text("[mypy]\nstrict = true\n[mypy-torch.*]\nfollow_imports = skip\n")
+    script = tmp_path / "script.py"
+    script.write_text(TYPED + "\n".join(WRONG) + "\n")
+    python = tmp_path / "venv" / "bin" / "python"
+    command = [sys.executable, "-m", "mypy", "--config-file", settings, "--python-executable", python, "script.py"]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    said = [line for line in done.stdout.splitlines() if ": error:" in line]
+    first = TYPED.count("\n") + 1
+    assert len(said) == len(WRONG), done.stdout + done.stderr
+    for line, (number, name) in zip(said, enumerate(WRONG.values(), first), strict=True):
+        assert line.startswith(f"script.py:{number}: ") and line.endswith(f"[{name}]"), line

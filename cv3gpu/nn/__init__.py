@@ -5,12 +5,15 @@ The layers are loaded when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
 
+from .._lazy import lazy
 from . import ops
 
 if TYPE_CHECKING:
+    from . import layers as layers
+    from . import models as models
     from .convolutional import fully_convolutional as fully_convolutional
     from .heads import ASPP as ASPP
     from .heads import PyramidHead as PyramidHead
@@ -53,24 +56,12 @@ _HOME = {
     "surgery": ("DropInReport", "drop_in", "drop_out"),
 }
 _MODULES = ("layers", "models")
-_NAMES = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
-    *_NAMES,
+    *itertools.chain(*_HOME.values()),
     *_MODULES,
     "ops",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for which any name would be there
+    __getattr__, __dir__ = lazy(__name__, _HOME, _MODULES)

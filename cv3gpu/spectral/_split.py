@@ -79,7 +79,7 @@ class _Masked(GridOperator):
     def __init__(self, stencil: Stencil, self_weight: float, inside: Array) -> None:
         super().__init__(stencil, self_weight, True)
         self.inside, outside = inside, ~inside
-        self.degree[outside] = self.inverse[outside] = 1.0  # the mass is the same array
+        self.degree[outside] = 1.0  # the mass is the same array
         self.diagonal[outside] = APART
         self.most = max(self.most, APART)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
+
+from ..._lazy import lazy
 
 if TYPE_CHECKING:
     from ._pspnet import pspnet as pspnet
@@ -29,18 +31,9 @@ _HOME = {  # a module and its function have different names: the import of the o
     "fcn": ("fcn32s", "fcn16s", "fcn8s", "fcn_resnet"),
     "mpn": ("mpn_tracker",),
 }
-_NAMES = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_NAMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [*itertools.chain(*_HOME.values())]
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for which any name would be there
+    __getattr__, __dir__ = lazy(__name__, _HOME)
