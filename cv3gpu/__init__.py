@@ -25,9 +25,11 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from . import message as message
     from . import mot as mot
     from . import nn as nn
+    from . import scale as scale
     from . import spectral as spectral
     from . import superpixel as superpixel
     from . import viz as viz
+    from ._determinism import determinism as determinism
     from .affinity import knn_affinity as knn_affinity
     from .affinity import laplacian as laplacian
     from .affinity import ncut_value as ncut_value
@@ -98,6 +100,7 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
 __version__ = "0.1.0"
 
 _HOME = {
+    "_determinism": ("determinism",),
     "affinity": ("knn_affinity", "laplacian", "ncut_value", "pixel_affinity", "rbf_affinity", "region_affinity"),
     "assignment": ("Assignment", "linear_sum_assignment"),
     "atrous": ("aspp", "aspp_vjp"),
@@ -146,6 +149,7 @@ _MODULES = (
     "message",
     "mot",
     "nn",
+    "scale",
     "spectral",
     "superpixel",
     "viz",

@@ -11,7 +11,10 @@ import functools
 import importlib
 import inspect
 import math
+import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
@@ -19,14 +22,20 @@ from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 import numpy as np
 
 from . import _check
+from .errors import BackendUnavailableError, OutOfMemoryError
 
 __all__ = [
     "Pointer",
     "address",
     "argsort",
+    "array_like",
     "array_op",
     "as_numpy",
     "astype",
+    "check_beside",
+    "check_device",
+    "checked_family",
+    "claim_cuda",
     "copy",
     "device_of",
     "dtype_name",
@@ -35,6 +44,7 @@ __all__ = [
     "from_host",
     "from_numpy",
     "host_backend",
+    "host_values",
     "memory_format",
     "module",
     "on_gpu",
@@ -80,6 +90,33 @@ def family(x: Any) -> str | None:
     if (kind.__module__, kind.__name__) in _TENSORS:  # no cache on this way: torch.compile follows it
         return "torch"
     return _family_of_type(kind)
+
+
+def checked_family(op: str, argument: str, x: Any) -> str:
+    """The library of an array argument, which must be an array whose memory our loops and kernels can read."""
+    kind = family(x)
+    if kind is None:
+        _check.fail(op, argument, "be a NumPy, CuPy or torch array", _check.kind(x), error=TypeError)
+    if kind == "numpy":
+        if not x.dtype.isnative:
+            _check.fail(op, argument, "be in native byte order", x.dtype.str, error=TypeError)
+        if not x.flags.aligned:
+            _check.fail(op, argument, "be aligned in memory", "an array that is not", "copy it", error=TypeError)
+    return kind
+
+
+def check_beside(op: str, argument: str, value: Any, other: str, x: Any) -> None:
+    """An array argument of the library and device of another one."""
+    kind = checked_family(op, argument, value)
+    if kind != family(x) or (kind != "numpy" and value.device != x.device):
+        where = f"{family(x)} on {device_of(x)}"
+        _check.fail(op, argument, f"be, like {other}, of {where}", f"{kind} on {device_of(value)}", error=TypeError)
+
+
+def check_device(op: str, argument: str, x: Any) -> None:
+    """The array has values that can be read: a torch tensor may be on any device, and on "meta" it has none."""
+    if family(x) == "torch" and not (x.is_cpu or x.is_cuda):
+        _check.fail(op, argument, "be on the CPU or a CUDA GPU", f"a tensor on {x.device}", error=TypeError)
 
 
 def device_of(x: Any) -> str:
@@ -128,6 +165,11 @@ def memory_format(x: Any) -> str:
     return "nhwc" if _dense(shape, steps, _channels_last_strides(shape)) else "strided"
 
 
+def _poisons() -> bool:
+    backend = host_backend.get()
+    return backend is not None and getattr(backend, "poisons", True)
+
+
 def empty(like: Any, shape: Sequence[int], dtype: str | None = None, layout: str = "nchw") -> Any:
     """A new array of the library, device and (unless given) dtype of ``like``, uninitialised.
 
@@ -143,12 +185,12 @@ def empty(like: Any, shape: Sequence[int], dtype: str | None = None, layout: str
     if kind == "torch":
         torch = sys.modules["torch"]
         out = torch.empty(shape, dtype=getattr(torch, dtype) if dtype else like.dtype, device=like.device)
-        if host_backend.get() is not None and out.numel():
+        if _poisons() and out.numel():
             out.reshape(-1).view(torch.uint8).fill_(255)
         return out
     library = np if kind == "numpy" else importlib.import_module("cupy")
     out = library.empty(shape, dtype or like.dtype)
-    if host_backend.get() is not None:
+    if _poisons():
         out.reshape(-1).view(np.uint8)[...] = 255
     return out
 
@@ -182,6 +224,27 @@ def copy(x: Any) -> Any:
     if family(x) == "torch":
         return x.detach().clone()
     return np.array(x) if family(x) is None else x.copy()
+
+
+def host_values(op: str, argument: str, x: Any) -> np.ndarray:
+    """The values of an array argument in NumPy, for an operator that works on the host."""
+    checked_family(op, argument, x)
+    check_device(op, argument, x)
+    return to_host(x)
+
+
+def array_like(op: str, argument: str, given: Any) -> np.ndarray:
+    """A copy in NumPy of an argument that may be a list as well as an array of numbers."""
+    if isinstance(given, np.ma.MaskedArray):  # whose mask a copy would lose
+        _check.fail(op, argument, "be an array of numbers", _check.kind(given), error=TypeError)
+    check_device(op, argument, given)
+    try:
+        values = np.array(given if family(given) is None else to_host(given), order="C")
+    except (TypeError, ValueError):
+        _check.fail(op, argument, "be an array of numbers", _check.kind(given), error=TypeError)
+    if values.dtype.kind not in "iuf":
+        _check.fail(op, argument, "be an array of numbers", values.dtype, error=TypeError)
+    return values
 
 
 def to_host(x: Any) -> np.ndarray:
@@ -251,6 +314,65 @@ def compute_capability(x: Any) -> int:
     return int(x.device.compute_capability)
 
 
+# ---- CUDA in forked processes -------------------------------------------------------------------------------
+
+
+_cuda_process = 0  # the first process that used CUDA; a child that was forked off it inherits the number
+
+
+def claim_cuda(op: str) -> None:
+    """CUDA does not survive a fork: refuses its use where the process before the fork has used it."""
+    global _cuda_process
+    here = os.getpid()
+    if _cuda_process not in (0, here):
+        raise BackendUnavailableError(
+            f"{op}: CUDA can't be used in a process that was forked after its parent had used CUDA; start it with the "
+            "method 'spawn': multiprocessing.get_context('spawn'), DataLoader(multiprocessing_context='spawn')"
+        )
+    _cuda_process = here
+
+
+# ---- out of memory ------------------------------------------------------------------------------------------
+
+# What says that memory was missing: torch's CPU allocator and the CUDA libraries raise RuntimeErrors.
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", re.I)
+_ASKED = re.compile(r"allocat\w* ([\d.,]+) (bytes|KiB|MiB|GiB|TiB|PiB|EiB)", re.I)
+_UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "kib", "mib", "gib", "tib", "pib", "eib"))}
+
+
+def free_memory(x: Any) -> int | None:
+    """Free bytes where an array lives; None where nobody can tell."""
+    try:
+        if family(x) == "torch" and x.is_cuda:
+            return int(sys.modules["torch"].cuda.mem_get_info(x.device)[0])
+        if family(x) == "cupy":
+            return int(importlib.import_module("cupy").cuda.runtime.memGetInfo()[0])
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except Exception:  # a device that has just failed may fail here again: the error to report is the first one
+        return None
+
+
+def _out_of_memory(op: str, error: Exception, like: Any) -> OutOfMemoryError | None:
+    """What to raise in place of a library's own error; None for an error that is ours already, or another one."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and not _NO_MEMORY.search(said):
+        return None
+    # The traceback holds the arrays of the calls that failed. They go now, so that the caller's handler has the room.
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error, OutOfMemoryError):
+        return None
+    found = _ASKED.search(said)
+    asked = round(float(found[1].replace(",", "")) * _UNITS[found[2].lower()]) if found else None
+    free = free_memory(like)
+    sizes = [f"{n:,} bytes {what}" for n, what in ((asked, "asked"), (free, "free")) if n is not None]
+    text = f"{op}: out of memory on {device_of(like)}{': ' * bool(sizes)}{', '.join(sizes)}"
+    return OutOfMemoryError(f"{text}; use a smaller batch, or tiles (cv3gpu.scale)", asked, free)
+
+
+# ---- operators ----------------------------------------------------------------------------------------------
+
+
 def _refuse_mixed(op: str, arrays: list[tuple[str, Any]]) -> NoReturn:
     said = ", ".join(f"{name} is {family(x)} on {device_of(x)}" for name, x in arrays)
     raise TypeError(f"{op}: all arrays must be of one library and on one device, got {said}")
@@ -266,7 +388,8 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function of the arguments ``names`` an operator on NumPy, CuPy and torch arrays.
 
     Those arguments (None allowed where that is the default) must be arrays of one library on one device; the
-    function runs with that device current. A torch call goes through the registered torch operator of the
+    function runs with that device current, and where memory is missing the caller gets an
+    :class:`~cv3gpu.OutOfMemoryError`. A torch call goes through the registered torch operator of the
     same name where there is one, so that gradients, autocast and ``torch.compile`` see it; that operator
     then calls ``function.plain``, the function without this step.
     """
@@ -287,11 +410,7 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 x: Any = args[position] if position < len(args) else kwargs.get(name)
                 if x is None and (name in optional or (name not in kwargs and position >= len(args))):
                     continue  # left out: fine where optional, and Python's own error otherwise
-                kind = family(x)
-                if kind is None:
-                    raise TypeError(_check.message(op, name, "be a NumPy, CuPy or torch array", _check.kind(x)))
-                if kind == "numpy" and not x.dtype.isnative:
-                    raise TypeError(_check.message(op, name, "be in native byte order", x.dtype.str))
+                kind = checked_family(op, name, x)
                 if library is None:
                     library, first = kind, x
                 elif kind != library or (kind != "numpy" and x.device != first.device):
@@ -302,13 +421,23 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             return library, first
 
         def run(library: str | None, first: Any, args: Any, kwargs: Any) -> R:
-            if library == "torch" and first.is_cuda:
-                with sys.modules["torch"].cuda.device(first.device):
-                    return function(*args, **kwargs)
-            if library == "cupy":
-                with first.device:
-                    return function(*args, **kwargs)
-            return function(*args, **kwargs)
+            if library == "torch":
+                check_device(op, names[0], first)
+            try:
+                if library == "torch" and first.is_cuda:
+                    claim_cuda(op)
+                    with sys.modules["torch"].cuda.device(first.device):
+                        return function(*args, **kwargs)
+                if library == "cupy":
+                    claim_cuda(op)
+                    with first.device:
+                        return function(*args, **kwargs)
+                return function(*args, **kwargs)
+            except (MemoryError, RuntimeError) as error:
+                missing = _out_of_memory(op, error, first)
+                if missing is None:
+                    raise
+                raise missing from error
 
         def plain(*args: P.args, **kwargs: P.kwargs) -> R:
             return run(*checked(args, kwargs), args, kwargs)

@@ -8,12 +8,49 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-__all__ = ["choice", "dtype", "fail", "flag", "integer", "kind", "message", "ndim", "pair", "same_dtype", "shape"]
+__all__ = [
+    "choice",
+    "dtype",
+    "fail",
+    "flag",
+    "integer",
+    "kind",
+    "message",
+    "ndim",
+    "pair",
+    "real",
+    "said",
+    "same_dtype",
+    "shape",
+    "shown",
+]
 
 
 def message(op: str, argument: str, requirement: str, got: object, advice: str = "") -> str:
     """The text of an error."""
+    if _is_long(got):
+        got = _long(got)
     return f"{op}: {argument} must {requirement}, got {got}" + (f"; {advice}" if advice else "")
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() > 128
+
+
+def _long(value: Any) -> str:
+    """An integer whose digits nobody would count, and of which Python prints no more than some thousand."""
+    bits = value.bit_length() - 1
+    return f"-2^{bits} or less" if value < 0 else f"2^{bits} or more"
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, a very long integer by its size."""
+    return _long(value) if _is_long(value) else repr(value)
+
+
+def said(value: Any) -> str:
+    """A value and its type, for one of a wrong type."""
+    return f"{shown(value)} ({kind(value)})"
 
 
 def kind(x: object) -> str:
@@ -71,7 +108,7 @@ def integer(op: str, argument: str, value: Any, minimum: int, maximum: int = 2**
     """An integer (not a bool) in a range."""
     if type(value) is not int:  # asked first, as asking for an abstract class is slow
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            fail(op, argument, "be an integer", f"{value!r} ({kind(value)})", error=TypeError)
+            fail(op, argument, "be an integer", said(value), error=TypeError)
         value = int(value)
     if not minimum <= value <= maximum:
         fail(op, argument, f"be from {minimum} to {maximum}", value)
@@ -88,7 +125,7 @@ def pair(op: str, argument: str, value: Any, minimum: int) -> tuple[int, int]:
             fail(op, argument, "be an integer or a pair of integers", repr(value))
         return integer(op, argument, value[0], minimum), integer(op, argument, value[1], minimum)
     if not isinstance(value, numbers.Integral):
-        fail(op, argument, "be an integer or a pair of integers", f"{value!r} ({kind(value)})", error=TypeError)
+        fail(op, argument, "be an integer or a pair of integers", said(value), error=TypeError)
     both = integer(op, argument, value, minimum)
     return both, both
 
@@ -96,16 +133,20 @@ def pair(op: str, argument: str, value: Any, minimum: int) -> tuple[int, int]:
 def real(op: str, argument: str, value: Any, *, positive: bool = False) -> float:
     """A finite real number (not a bool)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        fail(op, argument, "be a number", f"{value!r} ({kind(value)})", error=TypeError)
-    if not math.isfinite(value) or (positive and value <= 0):
+        fail(op, argument, "be a number", said(value), error=TypeError)
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer beyond all floats
+        number = math.inf
+    if not math.isfinite(number) or (positive and number <= 0):
         fail(op, argument, "be finite and positive" if positive else "be finite", value)
-    return float(value)
+    return number
 
 
 def flag(op: str, argument: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):
-        fail(op, argument, "be True or False", f"{value!r} ({kind(value)})", error=TypeError)
+        fail(op, argument, "be True or False", said(value), error=TypeError)
     return value
 
 

@@ -153,9 +153,10 @@ def cuts(out: Path) -> list[Row]:
     want = np.array([((volume - inside) / volume).sum()])
     rows += compare("normalized_cut", "the same, 8 segments", value, (features,), want, "a plain sum (value)", 1e-8)
     pairs = cv3gpu.smallest_eigenpairs(affinity, 10)
-    title = "smallest_eigenpairs: the second to tenth eigenvector of (D - W) y = λ D y"
-    vectors = pairs.eigenvectors.reshape(128, 128, 10)
-    viz.save(viz.eigenvectors_figure(pairs.eigenvalues[1:], vectors[..., 1:], title=title), out / "eigenvectors.png")
+    title = "smallest_eigenpairs: the second to ninth eigenvector of (D - W) y = λ D y, and cuts"
+    vectors = pairs.eigenvectors.reshape(128, 128, 10)[..., 1:9]
+    beside: dict[str, Any] = {"image": image, "cuts": found.labels, "title": title}
+    viz.save(viz.eigenvectors_figure(pairs.eigenvalues[1:9], vectors, **beside), out / "eigenvectors.png")
     kway = cv3gpu.normalized_cut(features, affinity=affinity, n_segments=8, min_size=50, method="kway")
     panels = {"recursive": found.labels, "k-way": kway.labels}
     viz.save(viz.labels_figure(image, panels, title="normalized_cut: 8 segments"), out / "normalized_cut.png")

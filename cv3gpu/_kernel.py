@@ -15,14 +15,16 @@ goes to the current stream of the arrays' library. A grid with a zero in it laun
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import os
 import re
 import stat
-import tempfile
+import struct
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,10 +32,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _array, kernels
+from . import _array, _files, kernels
 from .errors import BackendUnavailableError, KernelCompileError
 
-__all__ = ["Kernel", "blocks", "cache_folder", "compile_source", "kernel", "numba_kernel", "specialise"]
+__all__ = [
+    "Kernel",
+    "blocks",
+    "cache_folder",
+    "compile_source",
+    "keep",
+    "kept",
+    "kernel",
+    "numba_kernel",
+    "specialise",
+]
 
 MAX_GRID_X = 2**31 - 1
 MAX_GRID_YZ = 65535
@@ -49,6 +61,10 @@ _SCALARS: dict[str, type[np.generic]] = {
     "float": np.float32,
     "double": np.float64,
 }
+_PACKED = {np.int32: "i", np.uint32: "I", np.int64: "q", np.uint64: "Q", np.float32: "f", np.float64: "d"}
+
+CACHE_BYTES = 256 << 20  # of compiled kernels in the cache folder
+_DAY = 86400.0
 
 CUDA_HINT = "pip install 'cv3gpu[cuda13]' (or [cuda12] for a driver older than 580), then run: cv3gpu doctor"
 
@@ -201,29 +217,83 @@ def cache_folder() -> Path | None:
         found = folder.lstat()
     except OSError:
         return None
-    ours = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    private = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return folder if stat.S_ISDIR(found.st_mode) and ours and private else None
+    return folder if stat.S_ISDIR(found.st_mode) and _is_ours(found) else None
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether nobody else can have written to a file or folder."""
+    if not hasattr(os, "getuid"):
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def kept(path: Path, key: str) -> bytes | None:
+    """What was kept in a file of the cache under a key; None for what is not there, damaged, or another's."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0))) as file:
+            found = os.fstat(file.fileno())
+            content = file.read() if stat.S_ISREG(found.st_mode) and _is_ours(found) else b""
+    except OSError:
+        return None
+    if content[:32] != hashlib.sha256(key.encode() + content[32:]).digest():
+        return None
+    if time.time() - found.st_mtime > _DAY / 24:
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the time of a file is that of its last use, for `_prune`
+    return content[32:]
+
+
+def keep(path: Path, key: str, content: bytes) -> None:
+    """Keeps something in a file of the cache, whole or not at all; a full disk costs a compile next time, no more."""
+    if path.is_symlink():  # `replacing` would write to what it leads to
+        return
+    with (
+        contextlib.suppress(OSError),
+        _files.replacing(path) as unfinished,
+        open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
+    ):
+        file.write(hashlib.sha256(key.encode() + content).digest() + content)
+    with contextlib.suppress(OSError):
+        _prune(path.parent)
+
+
+# Files of ours, finished or not. The folder may be one that the user has named, with files of the user's own.
+_FILES = re.compile(r"\.?\w+-(sm\w+|cpu)-[0-9a-f]{32}(-[0-9a-f]{12})?\.(bin|obj)")
+
+
+def _prune(folder: Path) -> None:
+    """Removes files from a cache that has grown too large, those first that were not used for longest.
+
+    What was used within a day stays, as programs that run now may ask for it again. A program that has loaded a
+    file does not miss it, and several that clean up at once do not hinder each other.
+    """
+    files = []
+    for path in [*folder.iterdir(), *(folder / "numba").rglob("*.nb?")]:
+        with contextlib.suppress(OSError):  # another process was quicker
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and (path.parent != folder or _FILES.fullmatch(path.name)):
+                files.append((found.st_mtime, found.st_size, path))
+    total = sum(size for _, size, _ in files)
+    if total <= CACHE_BYTES:
+        return
+    for used, size, path in sorted(files):
+        if total <= CACHE_BYTES * 3 // 4 or time.time() - used < _DAY:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def _binary(text: str, file: str, arch: int) -> bytes:
     """The compiled kernel, from the cache where it is there."""
     key = hashlib.sha256(repr((text, arch, nvrtc_version())).encode()).hexdigest()
     folder = cache_folder()
-    if folder is not None:
-        path = folder / f"{Path(file).stem}-sm{arch}-{key[:32]}.bin"
-        try:
-            return path.read_bytes()
-        except OSError:
-            pass
+    path = folder / f"{Path(file).stem}-sm{arch}-{key[:32]}.bin" if folder else None
+    if path and (binary := kept(path, key)):
+        return binary
     binary = compile_source(text, file, arch).binary
-    if folder is not None:
-        try:
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as temporary:
-                temporary.write(binary)
-            os.replace(temporary.name, path)
-        except OSError:
-            pass  # a full or read-only disk costs a compile next time, nothing else
+    if path:
+        keep(path, key, binary)
     return binary
 
 
@@ -255,6 +325,10 @@ def _cupy_stream(pointer: int) -> Any:
 
 _loading = threading.Lock()
 
+# By kernel and text: its functions by device, and the shared memory that each was given. Two threads that ask for a
+# kernel at once may get two objects of it.
+_loaded: dict[tuple[str, str], tuple[dict[int, Any], dict[int, int]]] = {}
+
 
 class Kernel:
     """One specialised CUDA C++ kernel, loaded on each device at its first launch there."""
@@ -264,8 +338,8 @@ class Kernel:
         self.name = name
         self.text = specialise(file, **constants)
         self.parameters = signature(file, name)
-        self._functions: dict[int, Any] = {}
-        self._shared_limit: dict[int, int] = {}
+        self._numbers = struct.Struct("=" + "".join(_PACKED[p.scalar] for p in self.parameters if p.scalar))
+        self._functions, self._shared_limit = _loaded.setdefault((name, self.text), ({}, {}))
 
     def __call__(
         self, grid: Sequence[int], block: Sequence[int] | int, *args: Any, shared_mem: int = 0
@@ -280,6 +354,12 @@ class Kernel:
         if full_grid[0] > MAX_GRID_X or max(full_grid[1:]) > MAX_GRID_YZ:
             raise ValueError(f"kernel {self.name}: grid must be at most {MAX_GRID_X} x {MAX_GRID_YZ} x {MAX_GRID_YZ}, "
                              f"got {full_grid}")
+        numbers = [a for p, a in zip(self.parameters, args, strict=True) if p.scalar]
+        try:
+            self._numbers.pack(*numbers)  # NumPy would let some of them wrap round
+        except (struct.error, OverflowError):
+            given = ", ".join(f"{p.name}={a}" for p, a in zip(self.parameters, args, strict=True) if p.scalar)
+            raise ValueError(f"kernel {self.name}: numbers must fit their types, got {given}") from None
         like = next(a for a in args if _array.family(a))
         if backend := _array.host_backend.get():
             nowhere = _array.Pointer(0, 0)
@@ -289,6 +369,7 @@ class Kernel:
             ]
             backend.cuda_kernel(self.text, self.name)(full_grid, _three(block), values, shared_mem)
             return
+        _array.claim_cuda(f"kernel {self.name}")
         function = self._function(like, shared_mem)
         flat = [
             p.scalar(a) if p.scalar else np.uint64(0 if a is None else _array.address(a))
@@ -376,6 +457,7 @@ class NumbaKernel:
             values = [_array.as_numpy(a) if _array.family(a) else a for a in args]
             backend.numba_kernel(self.function)(full_grid, _three(block), values, shared_mem)
             return
+        _array.claim_cuda(f"kernel {self.function.__name__}")
         like = next(a for a in args if _array.family(a))
         cuda = importlib.import_module("cv3gpu.kernels._cuda").cuda
         if self._compiled is None:

@@ -13,7 +13,7 @@ __all__ = ["lazy"]
 def lazy(
     package: str, home: Mapping[str, Sequence[str]], modules: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package: ``home`` has the names of its modules, ``modules`` are names, too."""
+    """``__getattr__`` and ``__dir__`` of a package: ``home`` has the names of each module, ``modules`` are names."""
     names = {name: module for module, of_module in home.items() for name in of_module}
     own = vars(sys.modules[package])
 

@@ -55,7 +55,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _files, _kernel
+from . import _kernel
 
 __all__ = ["compiled"]
 
@@ -228,21 +228,15 @@ class _Object(NamedTuple):
 
 
 def _read(path: Path, key: str) -> _Object | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, body = content[:32], content[32:]
-    if digest != hashlib.sha256(key.encode() + body).digest():
+    if not (body := _kernel.kept(path, key)):
         return None
     returns, refusal, binary = body.split(b"\n", 2)
     return _Object(binary, returns.decode(), refusal.decode())
 
 
 def _write(path: Path, key: str, content: _Object) -> None:
-    body = b"\n".join([content.returns.encode(), content.refusal.replace("\n", " ").encode(), content.binary])
-    with contextlib.suppress(OSError), _files.replacing(path) as unfinished:  # a full disk costs a compile next time
-        unfinished.write_bytes(hashlib.sha256(key.encode() + body).digest() + body)
+    texts = content.returns, content.refusal.replace("\n", " ")
+    _kernel.keep(path, key, b"\n".join([*(text.encode() for text in texts), content.binary]))
 
 
 def _key(functions: tuple[Function, ...], parameters: tuple[_Parameter, ...]) -> str:

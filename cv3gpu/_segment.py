@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _array, _files, densecrf, viz
+from . import _array, _files, _pictures, densecrf, viz
 from .crf.mean_field import NORMALIZATIONS
 from .errors import DataFormatError
 
@@ -34,18 +35,12 @@ NEAR = 1e-3, 1e-2  # how far a probability may lie outside 0–1, and their sum 
 
 def opened(path: Path, size: Sequence[int] | None = None) -> Any:
     """A picture by Pillow, read; of the size (rows, columns) where that is given."""
-    module = viz.pillow()
-    try:
-        picture = module.open(path)
-        picture.load()
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except Exception as error:  # a damaged file raises whatever its damage leads to
-        raise DataFormatError(f"{path}: must be an image, got {error}") from error
-    if size is not None and picture.size != tuple(size[::-1]):
-        wanted, got = (" x ".join(map(str, both)) for both in (size[::-1], picture.size))
-        raise DataFormatError(f"{path}: must have the size of the image, {wanted}, got {got}")
-    return picture
+    with open(path, "rb") as file:
+        picture = _pictures.begun(viz.pillow(), file, str(path))
+        if size is not None and picture.size != tuple(size[::-1]):
+            wanted, got = (" x ".join(map(str, both)) for both in (size[::-1], picture.size))
+            raise DataFormatError(f"{path}: must have the size of the image, {wanted}, got {got}")
+        return _pictures.decoded(picture, str(path))
 
 
 def read_image(path: Path) -> Array:
@@ -76,9 +71,27 @@ def read_labels(path: Path, size: Sequence[int], confidence: float, unsure: int 
     return densecrf.unary_from_labels(place, len(values), confidence), values
 
 
-def _array_in(path: Path, name: str | None) -> Array:
-    """The array in an .npy file, or the one of a name in an .npz file."""
+def _announced(file: Any) -> int:
+    """The bytes that the header of an .npy file says are in its array; 0 where it is none, which is found later."""
     try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+        shape, _, dtype = read(file)
+    except Exception:  # as below
+        return 0
+    return math.prod(shape) * dtype.itemsize
+
+
+def _array_in(path: Path, name: str | None, most_bytes: int) -> Array:
+    """The array in an .npy file, or the one of a name in an .npz file, of which at most so many bytes come out."""
+
+    def limit(announced: int) -> None:
+        if announced > most_bytes:
+            raise DataFormatError(f"{path}: must have at most {most_bytes} bytes for this image, got {announced}")
+
+    try:
+        with open(path, "rb") as file:
+            limit(_announced(file))
         found = np.load(path, allow_pickle=False)
         if not isinstance(found, np.ndarray | np.lib.npyio.NpzFile):
             raise DataFormatError(f"{path}: must be an .npy or .npz file of numbers, got {type(found).__name__}")
@@ -92,7 +105,14 @@ def _array_in(path: Path, name: str | None) -> Array:
                 raise DataFormatError(f"{path}: must hold one array, or --array name one of them, got {there}")
             if name is not None and name not in found.files:
                 raise DataFormatError(f"{path}: must hold an array {name}, got {there}")
-            inside = found[name or found.files[0]]
+            member = name or found.files[0]
+            archive: Any = found.zip
+            for entry in archive.infolist():
+                if entry.filename in (member, f"{member}.npy"):
+                    limit(entry.file_size)
+                    with archive.open(entry) as inner:
+                        limit(_announced(inner))
+            inside = found[member]
             if not isinstance(inside, np.ndarray):
                 raise DataFormatError(f"{path}: must hold arrays, got something else as {name or there}")
             return inside
@@ -104,7 +124,8 @@ def _array_in(path: Path, name: str | None) -> Array:
 
 def read_unary(path: Path, size: Sequence[int], name: str | None, layout: str, kind: str) -> Array:
     """Energies [L, N], float32, from a file of probabilities, energies or logits [L, H, W] or [H, W, L]."""
-    x = _array_in(path, name)
+    # complex128 has the widest numbers; a header is a little more
+    x = _array_in(path, name, 16 * MOST_LABELS * size[0] * size[1] + (1 << 16))
     if x.dtype.kind not in ("f" if kind == "probability" else "fiu"):
         raise DataFormatError(f"{path}: must hold real numbers (--kind {kind}), got {x.dtype}")
     fits = {"lhw": x.shape[1:] == tuple(size), "hwl": x.shape[:2] == tuple(size)}
@@ -168,6 +189,7 @@ def dense_crf(
     options: Mapping[str, Any],
     put: Callable[[Array], Any] = lambda x: x,
     begin: Callable[[str], None] = lambda part: None,
+    kept: int = 0,
 ) -> Run:
     """Mean field step by step.
 
@@ -178,6 +200,7 @@ def dense_crf(
     options : the arguments of :func:`cv3gpu.dense_crf`, n_iter being ``iterations``
     put : what puts an array on the device
     begin : called with the name of each part as it begins; two more parts than iterations
+    kept : of about how many iterations the steps are kept, besides those that are drawn
     """
     (height, width), n, n_iter = image.shape[:2], len(energies), options["iterations"]
     word = densecrf.NormalizationType(NORMALIZATIONS.index(options["normalization"]))
@@ -211,7 +234,7 @@ def dense_crf(
         labels = flat(q.argmax(0))
         relabelled = float((labels != old).mean()) if k else None
         rows.append(Row(k, float(field.divergence()[0]), float(field.energy()[0]), change, relabelled))
-        if k in (*DRAWN, n_iter):
+        if k in (*DRAWN, n_iter) or (kept and k % -(-n_iter // kept) == 0):
             steps[k] = labels if k else np.where(unsure, -1, labels), flat(q[followed]).copy()
     return Run(rows, labels, smooth, _array.to_host(q).reshape(n, height, width), steps, followed)
 
@@ -233,8 +256,9 @@ def write_crf(
     palette = viz.label_colours(max(256, max(values) + 1))
     palette[list(values)] = colours
     style: dict[str, Any] = {"colours": colours, "names": names}
+    drawn = {k: run.steps[k] for k in run.steps if k in (*DRAWN, len(run.rows) - 1)}
     iterations = viz.iterations_figure(
-        image, run.steps, marginal=names[run.followed], title=f"{title}: mean field of a dense CRF", **style
+        image, drawn, marginal=names[run.followed], title=f"{title}: mean field of a dense CRF", **style
     )
     panels = {
         "image": None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from . import _array, _segment_slic, viz
 from .superpixel.model import XYZ, linear
 
-__all__ = ["Found", "edges", "k_means", "lab", "mean_shift", "normalized_cut", "spectral", "write"]
+__all__ = ["Found", "edges", "k_means", "lab", "mean_shift", "normalized_cut", "spectral", "stages", "write"]
 
 Array = np.ndarray[Any, Any]
 Put = Callable[[Array], Any]
@@ -28,6 +28,7 @@ class Found(NamedTuple):
     eigenvalues: Array | None = None  # [k]
     eigenvectors: Array | None = None  # [H, W, k]
     filtered: Array | None = None  # [H, W, 3], Lab
+    cuts: tuple[Sequence[Any], Sequence[int]] = ((), ())  # the two-way cuts, and each segment's node among them
 
 
 def lab(image: Array) -> Array:
@@ -119,18 +120,38 @@ def normalized_cut(image: Array, options: Mapping[str, Any], put: Put) -> Found:
             None, affinity=graph, superpixels=regions, n_segments=count, return_info=True, **rule
         )
         facts = {"superpixels": int(regions.max()) + 1}
-        return Found(_array.to_host(found.labels), facts | _of_cut(found))
+        return Found(_array.to_host(found.labels), facts | _of_cut(found), cuts=_tree(found))
     graph = _affinity(image, options, put)
     found = cv3gpu.normalized_cut(put(lab(image)), affinity=graph, n_segments=count, return_info=True, **rule)
     values, vectors, *_ = cv3gpu.smallest_eigenpairs(graph, min(DRAWN + 1, graph.shape[0]), tol=1e-3)
     pictures = _array.to_host(vectors).reshape(*image.shape[:2], -1)
-    return Found(_array.to_host(found.labels), _of_cut(found), _array.to_host(values), pictures)
+    labels = _array.to_host(found.labels)
+    return Found(labels, _of_cut(found), _array.to_host(values), pictures, cuts=_tree(found))
 
 
 def _of_cut(found: Any) -> dict[str, Any]:
     facts = {"ncut": float(found.ncut), "iterations": int(found.n_iter), "converged": bool(found.converged)}
     cuts = [{"ncut": float(split.ncut), "sizes": [int(n) for n in split.sizes]} for split in found.splits]
     return facts | {"cuts": cuts}
+
+
+def _tree(found: Any) -> tuple[Sequence[Any], Sequence[int]]:
+    return found.splits, found.leaves
+
+
+def stages(found: Found) -> list[Array]:
+    """The labels before the first two-way cut, and after each: nodes that are cut later are still whole."""
+    splits, leaves = found.cuts
+    maps = []
+    for count in range(len(splits) + 1 if splits else 0):
+        place = []
+        for leaf in leaves:
+            node = leaf
+            while node > 2 * count:  # made by a later cut
+                node = splits[(node - 1) // 2].node
+            place.append(node)
+        maps.append(np.unique(place, return_inverse=True)[1][found.labels])
+    return maps
 
 
 def write(folder: Path, title: str, image: Array, found: Found) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Run(NamedTuple):
     labels: Array  # [H, W], 1 = foreground
     energy: float
     rows: list[Row]  # of GrabCut
+    steps: Sequence[Array] = ()  # [H, W], the labels after each of them
 
 
 # ---- files ----------------------------------------------------------------------------------------------
@@ -143,13 +144,15 @@ def graph_cut(
         connectivity=options["connectivity"],
     )
     rows: list[Row] = []
+    masks: list[Array] = []
     for k in range(1, options["iterations"] + 1):
         begin(f"iteration {k}")
         step = next(steps)
         rows.append(Row(k, step.energy, float((step.labels != 0).mean()), step.changed))
+        masks.append(_array.to_host(step.labels))
         if not step.changed:
             break
-    return Run(_array.to_host(step.labels), step.energy, rows)
+    return Run(masks[-1], step.energy, rows, masks)
 
 
 def write_cut(folder: Path, image: Array, known: Seeds, run: Run) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from . import _files, viz
 from .errors import BackendUnavailableError
 
-__all__ = ["Share", "postprocess", "shares", "shown_size", "write"]
+__all__ = ["Share", "colours_of", "postprocess", "shares", "shown_size", "write"]
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ def shares(labels: Array, probabilities: Array, names: Sequence[str]) -> list[Sh
     ]
 
 
-def _colours(config: Mapping[str, Any]) -> Array:
+def colours_of(config: Mapping[str, Any]) -> Array:
     """A colour for each class: those of the data that the network was trained on, as far as there are."""
     colours = viz.label_colours(max(256, config["num_classes"]))
     given = np.array(config["palette"] or [], np.uint8).reshape(-1, 3)[: len(colours)]
@@ -67,7 +67,7 @@ def write(
     folder: Path, title: str, image: Array, found: Any, config: Mapping[str, Any], probabilities: bool = False
 ) -> list[Path]:
     """Writes labels.png, overlay.png, legend.png and, where asked for, probabilities.npy."""
-    colours = _colours(config)
+    colours = colours_of(config)
     labels = found.labels if found.refined is None else found.refined
     panels = {"image": None, config["model"]: found.labels}
     if found.refined is not None:

@@ -6,13 +6,13 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
-__all__ = ["cores", "each", "product"]
+__all__ = ["cores", "each", "one_thread", "product"]
 
 _ROWS = 256  # of a product that BLAS leaves in one thread
 
@@ -63,6 +63,17 @@ def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> lis
     for other in others:
         other.result()
     return results
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, :func:`each` stays in this thread: for a process that is one of many on its machine."""
+    before = getattr(_worker, "inside", False)
+    _worker.inside = True
+    try:
+        yield
+    finally:
+        _worker.inside = before
 
 
 def product(x: Any, y: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from . import mot, viz
 from .errors import DataFormatError
 
-__all__ = ["METHODS", "Sequence", "Tracked", "animate", "can_animate", "find", "link", "track"]
+__all__ = ["METHODS", "Sequence", "Tracked", "animate", "can_animate", "find", "images_of", "link", "track"]
 
 METHODS = ("mpn", "flow", "byte", "sort")
 FPS = 30.0  # where nothing says it
@@ -154,6 +154,13 @@ def can_animate() -> None:
     viz.pillow()
 
 
+def images_of(sequence: Sequence) -> Callable[[int], Path] | None:
+    """The path of a frame's picture in a folder img1 beside det, or None where there are none."""
+    pictures = sequence.path.absolute().parent.parent / "img1"
+    shown = sequence.path.parent.name == "det" and (pictures / "000001.jpg").is_file()
+    return (lambda frame: pictures / f"{frame:06d}.jpg") if shown else None
+
+
 def animate(sequence: Sequence, tracks: Path, out: Path) -> None:
     """Draws a file of tracks as an animated GIF, on the pictures of a folder img1 beside det where they are there.
 
@@ -162,13 +169,7 @@ def animate(sequence: Sequence, tracks: Path, out: Path) -> None:
     DataFormatError
         If there is no track, or they cannot be drawn: too many frames, or pictures of several sizes.
     """
-    pictures = sequence.path.absolute().parent.parent / "img1"
-    shown = sequence.path.parent.name == "det" and (pictures / "000001.jpg").is_file()
-
-    def image(frame: int) -> Path:
-        return pictures / f"{frame:06d}.jpg"
-
     try:
-        viz.tracks_gif(out, mot.read(tracks), images=image if shown else None, fps=min(sequence.fps, 50.0))
+        viz.tracks_gif(out, mot.read(tracks), images=images_of(sequence), fps=min(sequence.fps, 50.0))
     except ValueError as error:
         raise DataFormatError(f"{sequence.path}: cannot be drawn, {error}") from error

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check
-from ._array import family, to_host
+from ._array import array_like, check_device, checked_family, family, to_host
 from .conv import conv2d_adjoint_weight, conv_transpose2d
 from .resize_conv import resize_conv2d, resize_conv2d_adjoint_weight
 
@@ -120,11 +120,11 @@ def overlap_uniformity(
 def _norms(
     op: str, weight: Any, kernel: tuple[int, int], phase: Sequence[np.ndarray], steps: tuple[int, int]
 ) -> np.ndarray:
-    if family(weight) is None:
-        _check.fail(op, "weight", "be a NumPy, CuPy or torch array", _check.kind(weight), error=TypeError)
+    checked_family(op, "weight", weight)
+    check_device(op, "weight", weight)
     _check.shape(op, "weight", weight, ["C", "Cout", *kernel])
     values = to_host(weight.float() if family(weight) == "torch" and weight.itemsize == 2 else weight)
-    if values.dtype.kind not in "fiuV":
+    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
         _check.fail(op, "weight", "hold real numbers", values.dtype, error=TypeError)
     squares = np.square(values.astype(np.float64)).sum((0, 1))
     sums = np.zeros(steps)
@@ -137,7 +137,10 @@ def _norms(
 
 def _images(op: str, y: Any, period: Any) -> tuple[np.ndarray, tuple[int, int]]:
     """Images as float64 [..., H, W], cut to whole periods."""
-    values, steps = np.asarray(y, np.float64), _check.pair(op, "period", period, 1)
+    steps = _check.pair(op, "period", period, 1)
+    values = array_like(op, "y", y).astype(np.float64, copy=False)
+    if not np.isfinite(values).all():
+        _check.fail(op, "y", "be finite", values[~np.isfinite(values)][0])
     if values.ndim < 2:
         _check.fail(op, "y", "have shape [..., H, W]", values.shape)
     rows, cols = (n // s * s for n, s in zip(values.shape[-2:], steps, strict=True))

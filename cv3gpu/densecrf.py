@@ -397,6 +397,10 @@ class DenseCRF:
         """
         if not getattr(getattr(Q, "flags", None), "writeable", True):
             _check.fail("stepInference", "Q", "be writeable", "a read-only array")
+        if getattr(Q, "requires_grad", False):
+            _check.fail("stepInference", "Q", "be writeable", "a tensor that requires a gradient", "pass Q.detach()")
+        if any(n > 1 and step == 0 for n, step in zip(Q.shape, _array.strides(Q), strict=True)):
+            _check.fail("stepInference", "Q", "be writeable", "an array whose elements lie in one place", "copy it")
         field = self._at("stepInference", Q)
         field.step()
         Q[...] = self._given(field.q[0])
@@ -782,7 +786,7 @@ def create_pairwise_bilateral(sdims: Any, schan: Any, img: Any, chdim: int = -1)
     """
     op = "create_pairwise_bilateral"
     chdim = _check.integer(op, "chdim", chdim, -1, max(img.ndim - 1, 0))
-    if "complex" in _array.dtype_name(img):
+    if not _array.dtype_name(img).startswith(("float", "bfloat", "int", "uint", "bool")):
         _check.fail(op, "img", "be real", _array.dtype_name(img), error=TypeError)
     axes = [axis for axis in range(img.ndim) if axis != chdim]
     if not axes:

@@ -22,7 +22,15 @@ class DataFormatError(ValueError):
 
 
 class OutOfMemoryError(MemoryError):
-    """The device has not the memory that the call asked for; the text says how much of each."""
+    """The device has not the memory that the call asked for; the text says how much of each.
+
+    ``asked`` and ``free`` are bytes, or None where the library does not say; ``__cause__`` is the library's own error.
+    """
+
+    def __init__(self, text: str, asked: int | None = None, free: int | None = None) -> None:
+        super().__init__(text)
+        self.asked = asked
+        self.free = free
 
 
 class ConvergenceWarning(UserWarning):

@@ -22,13 +22,14 @@ from ._array import (
     array_op,
     as_numpy,
     astype,
+    check_beside,
+    check_device,
+    checked_family,
     compute_capability,
     contiguous,
     copy,
-    device_of,
     dtype_name,
     empty,
-    family,
     from_host,
     module,
     on_gpu,
@@ -165,9 +166,7 @@ def message_graph(edges: Any, n_nodes: int, *, undirected: bool = False, time: A
     count = int(row.shape[0])
     if count * (2 if undirected else 1) > _MOST:
         _check.fail(op, "edges", f"have at most {_MOST} messages", count)
-    if count and (int(edges.min()) < 0 or int(edges.max()) >= n):
-        got = f"{int(edges.min())} to {int(edges.max())}"
-        _check.fail(op, "edges", f"have nodes from 0 to {n - 1}", got)
+    _check_nodes(op, "edges", edges, n)
     if time is None:
         later, earlier = col > row, col < row
     else:
@@ -230,8 +229,10 @@ def join_windows(edges: Sequence[Any], n_nodes: Sequence[int]) -> tuple[Any, int
     if not edges:
         _check.fail(op, "edges", "have a window", 0)
     starts = list(itertools.accumulate((_check.integer(op, "n_nodes", n, 0) for n in n_nodes), initial=0))
-    for window in edges:
+    for k, (window, n) in enumerate(zip(edges, n_nodes, strict=True)):
         _check_ends(op, window)
+        check_beside(op, f"edges[{k}]", window, "edges[0]", edges[0])
+        _check_nodes(op, f"edges[{k}]", window, n)
     moved = [astype(window, "int64") + start for window, start in zip(edges, starts, strict=False)]
     return module(edges[0]).concatenate(moved, 1), starts[-1]
 
@@ -240,16 +241,23 @@ _MOST = 2**31 - 2
 
 
 def _check_ends(op: str, edges: Any) -> None:
-    if family(edges) is None:
-        _check.fail(op, "edges", "be a NumPy, CuPy or torch array", _check.kind(edges), error=TypeError)
+    checked_family(op, "edges", edges)
+    check_device(op, "edges", edges)
     _check.dtype(op, "edges", edges, ("int32", "int64"))
     _check.shape(op, "edges", edges, [2, "E"])
 
 
+def _check_nodes(op: str, argument: str, edges: Any, n: int) -> None:
+    if edges.shape[1] and (int(edges.min()) < 0 or int(edges.max()) >= n):
+        _check.fail(op, argument, f"have nodes from 0 to {n - 1}", f"{int(edges.min())} to {int(edges.max())}")
+
+
+_TIMES = ("float16", "bfloat16", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
+
+
 def _check_time(op: str, time: Any, edges: Any, n: int) -> None:
-    if family(time) != family(edges) or device_of(time) != device_of(edges):
-        got = _check.kind(time) if family(time) is None else f"{family(time)} on {device_of(time)}"
-        _check.fail(op, "time", f"be, like edges, of {family(edges)} on {device_of(edges)}", got, error=TypeError)
+    check_beside(op, "time", time, "edges", edges)
+    _check.dtype(op, "time", time, _TIMES)
     _check.shape(op, "time", time, [n], "a time for each node")
 
 
@@ -258,12 +266,7 @@ def _check_time(op: str, time: Any, edges: Any, n: int) -> None:
 
 def _like_nodes(op: str, argument: str, value: Any, nodes: Any) -> None:
     """An array of the library, device and dtype of nodes."""
-    kind = family(value)
-    if kind is None:
-        _check.fail(op, argument, "be a NumPy, CuPy or torch array", _check.kind(value), error=TypeError)
-    if kind != family(nodes) or device_of(value) != device_of(nodes):
-        where = f"{family(nodes)} on {device_of(nodes)}"
-        _check.fail(op, argument, f"be, like nodes, of {where}", f"{kind} on {device_of(value)}", error=TypeError)
+    check_beside(op, argument, value, "nodes", nodes)
     _check.same_dtype(op, argument, value, "nodes", nodes)
 
 
@@ -274,18 +277,20 @@ def _check_arrays(op: str, argument: str, given: Any, names: Sequence[str]) -> N
         got = f"{len(given)} elements" if listed else _check.kind(given)
         _check.fail(op, argument, f"be a sequence of arrays ({', '.join(names)})", got, error=TypeError)
     for name, array in zip(names, given, strict=True):
-        if family(array) is None:
-            kind = _check.kind(array)
-            _check.fail(op, f"{name} of {argument}", "be a NumPy, CuPy or torch array", kind, error=TypeError)
+        checked_family(op, f"{name} of {argument}", array)
 
 
-def check_sequences(op: str, graph: Any, **layers: Any) -> None:
-    """The graph and weights of two layers are made of as many arrays as they should be."""
+def check_sequences(op: str, nodes: Any, graph: Any, **layers: Any) -> None:
+    """The graph and weights of two layers are made of as many arrays as they should be, which are where nodes is."""
     for argument, given in layers.items():
         _check_arrays(op, argument, given, _LAYERS)
+        for name, array in zip(_LAYERS, given, strict=True):
+            check_beside(op, f"{name} of {argument}", array, "nodes", nodes)
     if not isinstance(graph, tuple | list) or len(graph) != len(MessageGraph._fields):
         _check.fail(op, "graph", "be made by message_graph", _check.kind(graph), error=TypeError)
     _check_arrays(op, "graph", graph, MessageGraph._fields)
+    for name, array in zip(MessageGraph._fields, graph, strict=True):
+        check_beside(op, f"{name} of graph", array, "nodes", nodes)
 
 
 _LAYERS = ("w1", "b1", "w2", "b2")
@@ -294,7 +299,7 @@ _LAYERS = ("w1", "b1", "w2", "b2")
 def _layers(op: str, argument: str, given: Any, nodes: Any, inputs: Any, outputs: int | None = None) -> None:
     """Weights of two layers: [H, inputs], [H], [outputs, H], [outputs]."""
     for name, array in zip(_LAYERS, given, strict=True):
-        _like_nodes(op, f"{name} of {argument}", array, nodes)
+        _check.same_dtype(op, f"{name} of {argument}", array, "nodes", nodes)
     w1, b1, w2, b2 = given
     _check.shape(op, f"w1 of {argument}", w1, ["H", inputs], "its inputs are the channels side by side")
     _check.shape(op, f"b1 of {argument}", b1, [w1.shape[0]])
@@ -308,9 +313,6 @@ def _check_graph(op: str, graph: Any, nodes: Any, edges: Any) -> MessageGraph:
     """The graph, which may come as a plain sequence of its arrays."""
     found = MessageGraph(*graph)
     for name, array in zip(MessageGraph._fields, found, strict=True):
-        if family(array) != family(nodes) or device_of(array) != device_of(nodes):
-            where, got = f"{family(nodes)} on {device_of(nodes)}", f"{family(array)} on {device_of(array)}"
-            _check.fail(op, f"{name} of graph", f"be, like nodes, of {where}", got, error=TypeError)
         _check.dtype(op, f"{name} of graph", array, ("int32",))
     if found.received_start.shape[0] != 2 * nodes.shape[0] + 1:
         _check.fail(op, "nodes", f"have a row for each of the graph's {found.n_nodes} nodes", tuple(nodes.shape))
@@ -321,7 +323,7 @@ def _check_graph(op: str, graph: Any, nodes: Any, edges: Any) -> MessageGraph:
 
 def check_edge_step(op: str, nodes: Any, initial: Any, edges: Any, weights: Any, graph: Any) -> MessageGraph:
     """Shapes and dtypes; sizes may be symbolic integers of torch."""
-    check_sequences(op, graph, weights=weights)
+    check_sequences(op, nodes, graph, weights=weights)
     _check.dtype(op, "nodes", nodes, DTYPES)
     _check.ndim(op, "nodes", nodes, 2, "[N, Cn]")
     for name, array in (("initial", initial), ("edges", edges)):
@@ -335,7 +337,7 @@ def check_edge_step(op: str, nodes: Any, initial: Any, edges: Any, weights: Any,
 
 def check_message_sums(op: str, nodes: Any, edges: Any, past: Any, future: Any, graph: Any) -> MessageGraph:
     """Shapes and dtypes; sizes may be symbolic integers of torch."""
-    check_sequences(op, graph, **({"past": past} if future is None else {"past": past, "future": future}))
+    check_sequences(op, nodes, graph, **({"past": past} if future is None else {"past": past, "future": future}))
     _check.dtype(op, "nodes", nodes, DTYPES)
     _check.ndim(op, "nodes", nodes, 2, "[N, Cn]")
     _check.same_dtype(op, "edges", edges, "nodes", nodes)

@@ -257,12 +257,13 @@ def confusion_matrix(pred: Any, target: Any, n_classes: int, ignore_index: int |
 
 def _matrix(op: str, confusion: Any) -> Array:
     """The matrix on the host, float64, checked."""
-    if _array.family(confusion) is None:
-        _check.fail(op, "confusion", "be a NumPy, CuPy or torch array", _check.kind(confusion), error=TypeError)
+    values = _array.host_values(op, "confusion", confusion)
+    if values.dtype.kind not in "fiu":
+        _check.fail(op, "confusion", "be of integers or floats", dtype_name(confusion), error=TypeError)
     _check.ndim(op, "confusion", confusion, 2, "[n_classes, n_classes]")
     if confusion.shape[0] != confusion.shape[1] or confusion.shape[0] < 1:
         _check.fail(op, "confusion", "have shape [n_classes, n_classes]", tuple(confusion.shape))
-    matrix: Array = to_host(confusion).astype(np.float64)
+    matrix: Array = values.astype(np.float64)
     if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
         _check.fail(op, "confusion", "hold counts", matrix[~(matrix >= 0) | ~np.isfinite(matrix)][0])
     return matrix

@@ -17,6 +17,7 @@ import numpy as np
 from . import _check, conv
 from ._array import (
     array_op,
+    check_beside,
     contiguous,
     device_of,
     dtype_name,
@@ -61,12 +62,7 @@ class Pointwise(NamedTuple):
 
 def check_like(op: str, argument: str, value: Any, x: Any) -> None:
     """An array of x's library, device and dtype."""
-    kind = family(value)
-    if kind is None:
-        _check.fail(op, argument, "be a NumPy, CuPy or torch array", _check.kind(value), error=TypeError)
-    if kind != family(x) or device_of(value) != device_of(x):
-        where = f"{family(x)} on {device_of(x)}"
-        _check.fail(op, argument, f"be, like x, of {where}", f"{kind} on {device_of(value)}", error=TypeError)
+    check_beside(op, argument, value, "x", x)
     _check.same_dtype(op, argument, value, "x", x)
 
 

@@ -81,9 +81,16 @@ def _problem(
 
 
 def _of_gradient(
-    op: str, grad: Any, size: Any, kernel_size: Sequence[int], padding: Any, dilation: Any, options: Options
+    op: str,
+    grad: Any,
+    argument: str,
+    size: Any,
+    kernel_size: Sequence[int],
+    padding: Any,
+    dilation: Any,
+    options: Options,
 ) -> Problem:
-    """The problem whose result has the gradient's size; checked."""
+    """The problem on images of ``size``, known from ``argument``, whose result has the gradient's size; checked."""
     spread = _check.pair(op, "dilation", dilation, 1)
     around = padding_of(op, padding, kernel_size, (1, 1), spread)
     large = None
@@ -94,7 +101,7 @@ def _of_gradient(
         )
         if min(large) < 1:
             _check.fail(op, "grad", "have the size of a result", tuple(grad.shape[2:]))
-    sampling = _sampling(op, "input_size", size, large, *options, False)
+    sampling = _sampling(op, argument, size, large, *options, False)
     problem = _problem(op, sampling, kernel_size, around, spread, options)
     _check.shape(op, "grad", grad, [grad.shape[0], grad.shape[1], *problem.result])
     return problem
@@ -270,7 +277,7 @@ def resize_conv2d_adjoint_input(
         _check.fail(op, "grad", f"have shape [N, {weight.shape[0]}, Ho, Wo]", tuple(grad.shape))
     small = _positive_pair(op, "input_size", input_size)
     options = Options(scale_factor, mode, _corners(op, mode, align_corners))
-    problem = _of_gradient(op, grad, small, weight.shape[2:], padding, dilation, options)
+    problem = _of_gradient(op, grad, "input_size", small, weight.shape[2:], padding, dilation, options)
     x = empty(grad, (grad.shape[0], weight.shape[1], *small), layout=_layout(grad))
     if grad.shape[0] == 0:
         return x
@@ -348,7 +355,7 @@ def resize_conv2d_adjoint_weight(
     kernel = _check.pair(op, "kernel_size", kernel_size, 1)
     options = Options(scale_factor, mode, _corners(op, mode, align_corners))
     small = int(x.shape[2]), int(x.shape[3])
-    problem = _of_gradient(op, grad, small, kernel, padding, dilation, options)
+    problem = _of_gradient(op, grad, "x", small, kernel, padding, dilation, options)
     shape = grad.shape[1], x.shape[1], *kernel
     if 0 in (*grad.shape, *x.shape):
         return zeros(grad, shape)

@@ -513,6 +513,7 @@ def _launch(
     together, row_groups = _together(rows, geometry)
     runs = blocks(images * row_groups * cols, pixels // together)
     sixteen, both_last = real in SIXTEEN_BIT, memory_format(x) == "nhwc" == memory_format(y)
+    conv.check_pixels("separable_conv2d", geometry)
     constants: dict[str, Any] = {"real": real, "BN": tile, "K": conv._unrolled(geometry.kernel), "ROWS": together}
     if sixteen:
         constants |= {"BM": pixels, "CHANNELS_LAST": both_last and channels % 2 == 0 and pointer(x).address % 4 == 0}

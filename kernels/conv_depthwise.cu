@@ -89,10 +89,10 @@ extern "C" __global__ void __launch_bounds__(256, 2) depthwise_planes(
   const Epilogue<real> epilogue{scale, bias, image_bias, channels, activation};
   const unsigned planes = (unsigned)images * channels;
   for (unsigned plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += gridDim.y * blockDim.y) {
-    const int within = blockIdx.x * blockDim.x + threadIdx.x;
-    if (within >= row_groups * cols) continue;
+    const unsigned within = blockIdx.x * blockDim.x + threadIdx.x;  // images have under 2^32 pixels
+    if (within >= (unsigned)row_groups * (unsigned)cols) continue;
     const int image = plane / channels, channel = plane % channels;
-    const int group = within / cols, col = within - group * cols;
+    const int group = (int)(within / (unsigned)cols), col = (int)(within - (unsigned)group * (unsigned)cols);
     const int row = first_row(group, dilation_rows);
     accum sum[ROWS] = {};
     // Forward, each result channel has one source channel; transposed, it gathers from `multiplier` of them.

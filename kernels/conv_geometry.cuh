@@ -115,7 +115,7 @@ struct Pixels {
       within -= plane;
     }
     const int row = (int)((unsigned)within / (unsigned)cols);
-    return {image, row, (int)within - row * cols, inside};
+    return {image, row, (int)((unsigned)within - (unsigned)row * (unsigned)cols), inside};
   }
 
   // Counted through in a phase, whose pixels lie in images of all_rows x all_cols; `rows` and `cols` are the largest phase's.

@@ -24,6 +24,7 @@ from bench import (
     bench_mot,
     bench_resize,
     bench_superpixel,
+    coverage,
     mot_data,
     mot_peers,
     peers,
@@ -513,3 +514,31 @@ def test_readme_without_markers_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(1.5, "1.5 s"), (2e-3, "2 ms"), (3.14159e-6, "3.14 µs"), (5e-9, "5 ns")])
 def test_durations(seconds: float, said: str) -> None:
     assert table.duration(seconds) == said
+
+
+def test_coverage_leaves_out_what_numba_compiles() -> None:
+    """Functions in tuples, in calls, and under njit; lines that ran and did not are counted apart from those."""
+    source = """\
+from numba import njit
+def plain(x):
+    return x
+def helper(x):
+    return x + 1
+def entry(x):
+    return helper(x)
+LOOP = (helper, entry)
+@njit
+def fast(x):
+    return x
+def apart(x):
+    return x
+RUN = plain(3)
+run = compiled(apart)
+"""
+    assert coverage.compiled_lines(source) == {5, 7, 11, 13}
+    name = "bench/coverage.py"
+    lines = {"executed_lines": [1, 2, 3], "missing_lines": [4]}
+    branches = {"executed_branches": [[1, 2], [1, 4]], "missing_branches": [[2, -1], [2, 4]]}
+    percent, missing = coverage.share({"files": {name: {**lines, **branches}}})
+    assert percent == pytest.approx(100 * 5 / 8)
+    assert missing == [(3, name, "4 2->-1")]

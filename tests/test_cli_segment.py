@@ -435,7 +435,7 @@ BAD = [
     ("image.png", "--unary cut.npz", "cut.npz: must be an .npy or .npz file of numbers, got"),
     ("small.png", "--unary p.npy", "p.npy: must have shape [L, 9, 9] as the image, got (3, 31, 44)"),
     ("text.png", "--unary p.npy", "text.png: must be an image, got"),
-    ("cut.png", "--unary p.npy", "cut.png: must be an image, got"),
+    ("cut.png", "--unary p.npy", "cut.png: must be a whole image, got"),
     ("deep.png", "--unary p.npy", "deep.png: must have 8 bits a channel, got Pillow's mode I"),
     ("image.png", "--labels image.png", "image.png: must be an indexed or grey image whose values are the labels, got Pillow's mode RGB"),
     ("image.png", "--labels float.tiff", "must be an indexed or grey image whose values are the labels, got Pillow's mode F"),
@@ -497,7 +497,7 @@ def test_labels_are_kept_as_they_are(tmp_path: Path) -> None:
             assert picture.mode in (mode, "I")  # older versions of Pillow widen 16 bits
             np.testing.assert_array_equal(np.array(picture), labels)
     for wrong in (np.array([[-1]]), np.array([[65536]])):
-        with pytest.raises(ValueError, match="viz: labels must be from 0 to 65535"):
+        with pytest.raises(ValueError, match="save_labels: labels must be from 0 to 65535"):
             viz.save_labels(wrong, tmp_path / "x.png")
 
 
@@ -506,6 +506,6 @@ def test_figures_of_many_labels_and_large_images() -> None:
     labels = np.arange(2000)[:, None] // 50 + np.zeros((1, 1500), int)
     figure = viz.labels_figure(image, {"image": None, "labels": labels}, title="many")
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(words) == viz.LEGEND + 1 and words[-1] == f"and {40 - viz.LEGEND} more"
+    assert len(words) == viz.families.LEGEND + 1 and words[-1] == f"and {40 - viz.families.LEGEND} more"
     assert max(figure.axes[1].images[0].get_array().shape[:2]) <= 1000
     assert viz.labels_figure(image, {"image": None}).legends == []

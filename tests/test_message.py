@@ -514,7 +514,7 @@ REFUSED_GRAPHS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str
     ((np.array([[0, 1], [1, 1]]), 3), {}, ValueError, "edges must have ends of different times, got 1 without"),
     ((PAIRS, 3), {"undirected": 1}, TypeError, "undirected must be True or False"),
     ((PAIRS[::-1], 3), {"undirected": True}, ValueError, "edges must have the earlier node first where undirected, got 2 others"),
-    ((PAIRS, 3), {"time": [0, 1, 2]}, TypeError, "time must be, like edges, of numpy on cpu, got list"),
+    ((PAIRS, 3), {"time": [0, 1, 2]}, TypeError, "time must be a NumPy, CuPy or torch array, got list"),
     ((PAIRS, 3), {"time": torch.arange(3)}, TypeError, "time must be, like edges, of numpy on cpu, got torch on cpu"),
     ((PAIRS, 3), {"time": np.zeros(2)}, ValueError, r"time must have shape \[3\], got \(2,\)"),
     ((PAIRS, 3), {"time": np.array([0, 0, 1])}, ValueError, "edges must have ends of different times, got 1 without"),

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cv3gpu import _demo_tracks, _viz_tracks, cli, demo, mot, viz
+from cv3gpu import _demo_tracks, cli, demo, mot, viz
 from cv3gpu.errors import BackendUnavailableError
 
 pytest.importorskip("matplotlib")
@@ -203,14 +203,14 @@ def test_the_scene_is_as_large_as_the_boxes(tmp_path: Path) -> None:
 def test_names_do_not_hide_each_other(tmp_path: Path) -> None:
     box = [[40, 40, 30, 60], [41, 40, 30, 60], [42, 41, 30, 60]]
     canvas: list[Any] = []
-    original = _viz_tracks._Canvas.places
+    original = viz.animation._Canvas.places
 
     def places(self: Any) -> Any:
         canvas.append(self)
         return original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_viz_tracks._Canvas, "places", places)
+        patch.setattr(viz.animation._Canvas, "places", places)
         viz.tracks_gif(tmp_path / "a.gif", mot.Tracks([1, 1, 1], [1, 2, 3], box), size=(150, 150))
     (tags,) = [c.tags for c in canvas]
     assert len(tags) == 3
@@ -257,8 +257,8 @@ def test_what_is_packed_is_read_back(count: int, height: int, width: int, colour
     pictures = [rng.integers(0, colours, (height, width), np.uint8)]
     for _ in range(count - 1):
         pictures.append(np.where(rng.random((height, width)) < 0.2, rng.integers(0, colours, (height, width)), pictures[-1]))
-    table = np.frombuffer(_viz_tracks._palette(), np.uint8).reshape(-1, 3)
-    data = b"".join(_viz_tracks._gif(iter(pictures), 10.0))
+    table = np.frombuffer(viz.animation._palette(), np.uint8).reshape(-1, 3)
+    data = b"".join(viz.animation._gif(iter(pictures), 10.0))
     with Image.open(io.BytesIO(data)) as opened:
         assert opened.n_frames == count
         for k, picture in enumerate(pictures):

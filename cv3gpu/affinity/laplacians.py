@@ -98,8 +98,7 @@ def ncut_value(affinity: Any, labels: Any) -> float:
     """
     op = "ncut_value"
     what = given(op, affinity)
-    if _array.family(labels) is None:
-        _check.fail(op, "labels", "be a NumPy, CuPy or torch array", _check.kind(labels), error=TypeError)
+    values = _array.host_values(op, "labels", labels)
     kind = _array.dtype_name(labels)
     if kind == "bool" or not np.issubdtype(kind, np.integer):
         _check.fail(op, "labels", "be integers", kind, error=TypeError)
@@ -107,7 +106,7 @@ def ncut_value(affinity: Any, labels: Any) -> float:
     if tuple(labels.shape) not in shapes:
         wanted = " or ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
         _check.fail(op, "labels", f"have shape {wanted}", tuple(labels.shape))
-    segment = np.unique(_array.to_host(labels).ravel(), return_inverse=True)[1]
+    segment = np.unique(values.ravel(), return_inverse=True)[1]
     cut, volume = _cuts(what, segment, int(segment.max(initial=-1)) + 1)
     return float(np.divide(cut, volume, out=np.zeros(len(cut)), where=volume > 0).sum())
 

@@ -62,7 +62,7 @@ def given(op: str, affinity: Any) -> Given:
     elif _array.family(affinity) is not None and not getattr(affinity, "is_sparse", False):
         if affinity.ndim != 2:
             _check.fail(op, "affinity", "have shape [N, N]", tuple(affinity.shape))
-        matrix, like, dtype = _array.to_host(affinity), affinity, _array.dtype_name(affinity)
+        matrix, like, dtype = _array.host_values(op, "affinity", affinity), affinity, _array.dtype_name(affinity)
     else:
         got = f"a torch tensor of layout {affinity.layout}" if _array.family(affinity) else _check.kind(affinity)
         _check.fail(op, "affinity", WANTED, got, error=TypeError)

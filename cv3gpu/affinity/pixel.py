@@ -38,9 +38,9 @@ def pixel_affinity(
     """The affinities of the pixels of an image within a radius.
 
     The graph of normalised cuts: a vertex is a pixel, and the weight of an edge says how alike its two pixels are.
-    ``"gaussian"`` (Shi and Malik): exp(-|F_i - F_j|^2 / sigma_I^2) exp(-|X_i - X_j|^2 / sigma_X^2), of features F and
-    places X. ``"intervening_contour"``: exp(-m / sigma_I), m the greatest edge strength on the line from one pixel to
-    the other, both ends included; there is no term of the distance.
+    ``"gaussian"`` (Shi and Malik): ``exp(-|F_i - F_j|^2 / sigma_I^2) exp(-|X_i - X_j|^2 / sigma_X^2)``, of features F
+    and places X. ``"intervening_contour"``: exp(-m / sigma_I), m the greatest edge strength on the line from one pixel
+    to the other, both ends included; there is no term of the distance.
 
     >>> import numpy as np
     >>> from cv3gpu import pixel_affinity

@@ -21,15 +21,14 @@ Array = np.ndarray[Any, Any]
 
 def check_superpixels(op: str, superpixels: Any) -> Array:
     """Labels of regions [H, W] on the host, checked: integers from 0 without gaps."""
-    if _array.family(superpixels) is None:
-        _check.fail(op, "superpixels", "be a NumPy, CuPy or torch array", _check.kind(superpixels), error=TypeError)
+    values = _array.host_values(op, "superpixels", superpixels)
     kind = _array.dtype_name(superpixels)
     if kind == "bool" or not np.issubdtype(kind, np.integer):
         _check.fail(op, "superpixels", "be integers", kind, error=TypeError)
     _check.ndim(op, "superpixels", superpixels, 2, "[H, W]")
     if 0 in superpixels.shape:
         _check.fail(op, "superpixels", "not be empty", tuple(superpixels.shape))
-    labels = _array.to_host(superpixels).astype(np.int64)
+    labels = values.astype(np.int64)
     if (least := int(labels.min())) < 0:
         _check.fail(op, "superpixels", "not be negative", least)
     count = int(labels.max()) + 1
@@ -55,7 +54,7 @@ def region_affinity(
     boundary: bool = False,
     self_weight: float = 1.0,
 ) -> Any:
-    """The affinities of adjacent superpixels: exp(-|m_i - m_j|^2 / sigma), of the means m of their features.
+    """The affinities of adjacent superpixels: ``exp(-|m_i - m_j|^2 / sigma)``, of the means m of their features.
 
     >>> import numpy as np
     >>> from cv3gpu import region_affinity
@@ -102,11 +101,11 @@ def region_affinity(
     `graph.rag_mean_color(mode="similarity")` has the same weights, on an image of 0-255 with a sigma of 255.
     """
     _check.dtype(OP, "image", image, DTYPES)
-    if image.ndim not in (2, 3):
-        _check.fail(OP, "image", "have shape [H, W] or [H, W, C]", tuple(image.shape))
+    if image.ndim not in (2, 3) or image.shape[-1] < 1:
+        _check.fail(OP, "image", "have shape [H, W] or [H, W, C] with C at least 1", tuple(image.shape))
     width = _check.real(OP, "sigma", sigma, positive=True)
-    if connectivity not in STEPS or isinstance(connectivity, bool):
-        _check.fail(OP, "connectivity", "be 4 or 8", repr(connectivity))
+    if connectivity not in tuple(STEPS) or isinstance(connectivity, bool):
+        _check.fail(OP, "connectivity", "be 4 or 8", _check.shown(connectivity))
     boundary = _check.flag(OP, "boundary", boundary)
     own = _check.real(OP, "self_weight", self_weight)
     if own < 0:

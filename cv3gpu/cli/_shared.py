@@ -32,6 +32,7 @@ __all__ = [
     "device_option",
     "fail",
     "folder_option",
+    "html_option",
     "json_option",
     "not_negative",
     "number_option",
@@ -216,6 +217,12 @@ def folder_option(default: str) -> Callable[..., Any]:
         show_default=True,
         help="Folder for the results, which is made in one that exists.",
     )
+
+
+def html_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A page for the browser."""
+    text = "Write a page for the browser as well: one file with sliders, pictures and tables, in a folder that exists."
+    return output_option("--html", help=text)(function)
 
 
 def device_option(function: Callable[..., Any]) -> Callable[..., Any]:

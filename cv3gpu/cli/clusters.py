@@ -15,6 +15,7 @@ from ._shared import (
     data_errors,
     device_option,
     folder_option,
+    html_option,
     json_option,
     not_negative,
     number_option,
@@ -56,9 +57,9 @@ def _affinity_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _segment_clusters(name: str, image: Path, options: dict[str, Any]) -> None:
     """Runs one of the four, writes its files, prints what it found."""
-    out, as_json = options.pop("out"), options.pop("as_json")
+    out, html, as_json = (options.pop(name) for name in ("out", "html", "as_json"))
     put = on_device(options["device"])
-    from .. import _segment, _segment_cluster, _segment_slic, viz
+    from .. import _pages, _segment, _segment_cluster, _segment_slic, viz
 
     viz.require()
     with data_errors():
@@ -68,6 +69,9 @@ def _segment_clusters(name: str, image: Path, options: dict[str, Any]) -> None:
             found = getattr(_segment_cluster, name)(picture, options, put)
             begin("pictures")
             files = _segment_cluster.write(out, image.name, picture, found)
+            if html is not None:
+                _pages.clusters(image.name, name.replace("_", " "), picture, found).save(html)
+                files.append(html)
     pixels = _segment_slic.sizes(found.labels)
     if as_json:
         size = {"height": picture.shape[0], "width": picture.shape[1]}
@@ -106,6 +110,7 @@ def _warnings_said() -> Iterator[None]:
 @click.option("--starts", type=click.IntRange(1, 1000), default=3, show_default=True, help="The best of so many runs.")
 @seed_option
 @folder_option("kmeans-out")
+@html_option
 @device_option
 @json_option
 def segment_kmeans(image: Path, **options: Any) -> None:
@@ -130,6 +135,7 @@ def segment_kmeans(image: Path, **options: Any) -> None:
 )
 @number_option("--tol", 0.01, "A point has arrived when it moves less, in bandwidths.")
 @folder_option("meanshift-out")
+@html_option
 @device_option
 @json_option
 def segment_meanshift(image: Path, **options: Any) -> None:
@@ -165,6 +171,7 @@ def segment_meanshift(image: Path, **options: Any) -> None:
 )
 @seed_option
 @folder_option("spectral-out")
+@html_option
 @device_option
 @json_option
 def segment_spectral(image: Path, **options: Any) -> None:
@@ -201,6 +208,7 @@ def segment_spectral(image: Path, **options: Any) -> None:
 @_affinity_options
 @seed_option
 @folder_option("ncut-out")
+@html_option
 @device_option
 @json_option
 @click.pass_context

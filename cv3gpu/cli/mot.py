@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ._shared import FORMATS, data_errors, json_option, output_option, print_json, print_table, progress
+from ._shared import FORMATS, data_errors, html_option, json_option, output_option, print_json, print_table, progress
 
 __all__ = ["BENCHMARKS", "METRICS", "SWITCHES", "mot_compare", "mot_eval", "mot_group"]
 
@@ -42,6 +42,7 @@ def _evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
         output_option(
             "--plot", "pictures", folder=True, help="Draw pictures into this folder, which is made in one that exists."
         ),
+        html_option,
         json_option,
     )
     for option in reversed(options):
@@ -73,12 +74,16 @@ def mot_eval(gt: str, pred: str, events_file: Path | None, **options: Any) -> No
         n = len(mot.sequences.find(gt, "gt", asked["format"]))
         with progress("evaluate", n) as begin:
             report = mot.evaluate(gt, pred, progress=begin, **asked)
-        if events_file or out.pictures:
+        if events_file or out.pictures or out.html:
             with progress("events", n) as begin:
                 logs = mot.event_logs(gt, pred, asked["benchmark"], format=asked["format"], progress=begin)
     if events_file:
         mot.logs_to_csv(logs, events_file)
     drawn = [*_draw_curves(out.pictures, {pred: report}), *_draw_logs(out.pictures, logs)] if out.pictures else []
+    if out.html:
+        from .. import _pages
+
+        _pages.evaluation(f"{os.path.basename(pred)} against {os.path.basename(gt)}", report, logs).save(out.html)
     _give(report, out, drawn)
     if events_file and not out.as_json:
         _print_switches(logs, events_file)
@@ -104,6 +109,10 @@ def mot_compare(gt: str, preds: tuple[str, ...], **options: Any) -> None:
         n = len(mot.sequences.find(gt, "gt", asked["format"]))
         with progress("evaluate", n) as begin:
             comparison = mot.compare(gt, trackers, progress=begin, **asked)
+    if out.html:
+        from .. import _pages
+
+        _pages.comparison(f"{len(trackers)} trackers on {os.path.basename(gt)}", comparison).save(out.html)
     _give(comparison, out, _draw_curves(out.pictures, comparison.reports) if out.pictures else [])
 
 
@@ -112,6 +121,7 @@ class _Out(NamedTuple):
 
     csv_file: Path | None
     pictures: Path | None
+    html: Path | None
     as_json: bool
 
 
@@ -137,6 +147,8 @@ def _give(found: Any, out: _Out, drawn: Sequence[Path]) -> None:
     click.echo(found.table())
     for number, path in enumerate(drawn):
         click.echo(f"  {path}" if number else f"\npictures:\n  {path}")
+    if out.html:
+        click.echo(f"\npage:\n  {out.html}")
 
 
 def _print_switches(logs: dict[str, Any], file: Path) -> None:

@@ -16,6 +16,7 @@ from ._shared import (
     data_errors,
     device_option,
     folder_option,
+    html_option,
     json_option,
     not_negative,
     on_device,
@@ -165,6 +166,7 @@ def _kernel_options(gamma: float, smooth: float, alpha: float, beta: float, bila
 @_kernel_options(3.0, 3.0, 80.0, 13.0, 10.0)
 @click.option("--names", metavar="A,B,...", help="Names of the labels, between commas, for the pictures.")
 @folder_option("crf-out")
+@html_option
 @click.option("--marginals", is_flag=True, help="Write marginals.npy as well: Q [L, H, W], float32.")
 @device_option
 @json_option
@@ -187,7 +189,7 @@ def segment_crf(context: click.Context, image: Path, unary: Path | None, labels:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} needs {'--labels' if labels is None else '--unary'}.")
     put = on_device(options["device"])
-    from .. import _segment, viz
+    from .. import _pages, _segment, viz
 
     viz.require()
     with data_errors():
@@ -200,10 +202,14 @@ def segment_crf(context: click.Context, image: Path, unary: Path | None, labels:
             energies, values = _segment.read_labels(labels, picture.shape[:2], *(options[name] for name in OF_LABELS))
         names = _label_names(options["names"], values)
         with progress("crf", options["iterations"] + 3) as begin:
-            run = _segment.dense_crf(picture, energies, options, put, begin)
+            kept = _pages.MOST_PICTURES if options["html"] else 0
+            run = _segment.dense_crf(picture, energies, options, put, begin, kept)
             begin("pictures")
             where = options["out"], image.name
             files = _segment.write_crf(*where, picture, run, values, names, options["marginals"])
+            if options["html"]:
+                _pages.crf(image.name, picture, run, names).save(options["html"])
+                files.append(options["html"])
     share = {name: float((run.labels == k).mean()) for k, name in enumerate(names)}
     if options["as_json"]:
         asked = {name: value for name, value in options.items() if name in ASKED}
@@ -291,6 +297,7 @@ class Rectangle(click.ParamType):
 )
 @click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, help="Of GrabCut, at most.")
 @folder_option("graphcut-out")
+@html_option
 @device_option
 @json_option
 @click.pass_context
@@ -315,7 +322,7 @@ def segment_graphcut(context: click.Context, image: Path, **options: Any) -> Non
             raise click.UsageError(f"--{name} {why}.")
     options["connectivity"] = int(options["connectivity"])
     put = on_device(options["device"])
-    from .. import _segment, _segment_cut, viz
+    from .. import _pages, _segment, _segment_cut, viz
 
     viz.require()
     with data_errors():
@@ -329,6 +336,9 @@ def segment_graphcut(context: click.Context, image: Path, **options: Any) -> Non
             run = _segment_cut.graph_cut(picture, known, options, put, begin)
             begin("pictures")
             files = _segment_cut.write_cut(options["out"], picture, known, run)
+            if options["html"]:
+                _pages.cut(image.name, picture, known, run).save(options["html"])
+                files.append(options["html"])
     object_size, pixels = int(run.labels.sum()), height * width
     converged = not (run.rows and run.rows[-1].changed)
     if options["as_json"]:
@@ -381,9 +391,10 @@ def segment_graphcut(context: click.Context, image: Path, **options: Any) -> Non
 )
 @click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="Of assignment and update.")
 @folder_option("slic-out")
+@html_option
 @device_option
 @json_option
-def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: Any) -> None:
+def segment_slic(image: Path, out: Path, html: Path | None, device: str, as_json: bool, **options: Any) -> None:
     """Divide IMAGE into superpixels.
 
     They are SLIC's: pixels of like colour (in Lab) and place, each segment in one piece. IMAGE is taken as RGB.
@@ -396,7 +407,7 @@ def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: 
     put = on_device(device)
     import cv3gpu
 
-    from .. import _array, _segment, _segment_slic, viz
+    from .. import _array, _pages, _segment, _segment_slic, viz
 
     viz.require()
     with data_errors():
@@ -407,6 +418,9 @@ def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: 
             labels = _array.to_host(cv3gpu.slic(put(picture), *sizes, zero=options["zero"], sigma=options["sigma"]))
             begin("pictures")
             files = _segment_slic.write_superpixels(out, picture, labels)
+            if html is not None:
+                _pages.superpixels(image.name, picture, labels).save(html)
+                files.append(html)
     pixels = _segment_slic.sizes(labels)
     if as_json:
         size = {"height": picture.shape[0], "width": picture.shape[1]}
@@ -432,6 +446,7 @@ def segment_slic(image: Path, out: Path, device: str, as_json: bool, **options: 
 @_kernel_options(1.0, 3.0, 67.0, 3.0, 4.0)  # usual after DeepLab's networks
 @click.option("--probabilities", is_flag=True, help="Write probabilities.npy as well: [L, H, W], float32.")
 @folder_option("net-out")
+@html_option
 @device_option
 @json_option
 @click.pass_context
@@ -451,7 +466,7 @@ def segment_net(context: click.Context, image: Path, weights: Path, out: Path, *
     names = options["classes"].split(",") if options["classes"] else None
     if names and len(set(names)) < len(names):
         raise click.UsageError(f"--classes must be different names, got {options['classes']!r}.")
-    from .. import _segment, _segment_net, viz
+    from .. import _pages, _segment, _segment_net, viz
 
     viz.require()
     nets = _segment_net.postprocess()
@@ -469,8 +484,11 @@ def segment_net(context: click.Context, image: Path, weights: Path, out: Path, *
         found = nets.predict(network, picture, **how, crf=kernels if options["crf"] else None)
         begin("pictures")
         files = _segment_net.write(out, image.name, picture, found, config, options["probabilities"])
-    labels = found.labels if found.refined is None else found.refined
-    rows = _segment_net.shares(labels, found.probabilities, config["names"])
+        labels = found.labels if found.refined is None else found.refined
+        rows = _segment_net.shares(labels, found.probabilities, config["names"])
+        if options["html"]:
+            _pages.net(image.name, picture, found, config, rows).save(options["html"])
+            files.append(options["html"])
     if options["as_json"]:
         used = ("device", "crf", "iterations", *KERNELS) if options["crf"] else ("device", "crf")
         told = {name: options[name] for name in used}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._shared import FAILURE, NO_GPU, json_option, on_device, print_json, print_table, progress
+from ._shared import FAILURE, NO_GPU, html_option, json_option, on_device, print_json, print_table, progress
 
 __all__ = ["bench", "demo", "doctor", "kernels_compile", "kernels_group", "kernels_list"]
 
@@ -23,8 +23,9 @@ __all__ = ["bench", "demo", "doctor", "kernels_compile", "kernels_group", "kerne
     help="Folder for the pictures.",
 )
 @click.option("--only", multiple=True, metavar="FAMILY", help="Run this family only; may be given several times.")
+@html_option
 @json_option
-def demo(out: Path, only: tuple[str, ...], as_json: bool) -> None:
+def demo(out: Path, only: tuple[str, ...], html: Path | None, as_json: bool) -> None:
     """Run the operators on real input and check them.
 
     Every operator runs on a photograph or on real tracks and is compared with an independent reference.
@@ -40,12 +41,17 @@ def demo(out: Path, only: tuple[str, ...], as_json: bool) -> None:
     with progress("demo", len(chosen)) as begin:
         result = demos.run(out, chosen, begin)
     rows = result.rows
+    if html is not None:
+        from .. import _pages
+
+        _pages.demo(result).save(html)
     if as_json:
         print_json(
             {
                 "ok": result.ok,
                 "rows": [row._asdict() for row in rows],
                 "pictures": list(map(str, result.pictures)),
+                **({"html": str(html)} if html else {}),
             }
         )
     else:
@@ -55,7 +61,7 @@ def demo(out: Path, only: tuple[str, ...], as_json: bool) -> None:
         ]
         print_table(("operator", "input", "device", "ms", "agreement", ""), cells, right=(3,))
         click.echo(f"\n{sum(r.ok for r in rows)} of {len(rows)} agree; pictures:")
-        for path in result.pictures:
+        for path in (*result.pictures, *([html] if html else [])):
             click.echo(f"  {path}")
     if not result.ok:
         raise click.exceptions.Exit(FAILURE)
@@ -194,8 +200,11 @@ def kernels_compile(files: tuple[str, ...], arch: tuple[str, ...], as_json: bool
 )
 @click.option("--list", "listed", is_flag=True, help="Print the names of the measurements, and measure nothing.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long each is repeated; default: seconds.")
+@html_option
 @json_option
-def bench(words: tuple[str, ...], device: str, listed: bool, seconds: float | None, as_json: bool) -> None:
+def bench(
+    words: tuple[str, ...], device: str, listed: bool, seconds: float | None, html: Path | None, as_json: bool
+) -> None:
     """Measure operators against other libraries, in a source checkout.
 
     Each WORD picks the measurements whose names hold it; default: those of the README's table, which takes minutes.
@@ -218,6 +227,10 @@ def bench(words: tuple[str, ...], device: str, listed: bool, seconds: float | No
         on_device(device, "bench")
     with progress("bench", len(chosen)) as begin:
         found = _bench.measure(chosen, seconds, begin)
+    if html is not None:
+        from .. import _pages
+
+        _pages.bench(found, device).save(html)
     if as_json:
         print_json([measured._asdict() for measured in found])
     else:

@@ -11,6 +11,7 @@ import click
 from ._shared import (
     FORMATS,
     data_errors,
+    html_option,
     json_option,
     output_option,
     print_files,
@@ -65,8 +66,9 @@ __all__ = ["track"]
     help="File for the tracks of one sequence, or folder for <seq>.txt; in a folder that exists.",
 )
 @output_option("--gif", help="Draw the tracks of one sequence into this animated GIF.")
+@html_option
 @json_option
-def track(detections: Path, out: Path, gif: Path | None, as_json: bool, **options: Any) -> None:
+def track(detections: Path, out: Path, gif: Path | None, html: Path | None, as_json: bool, **options: Any) -> None:
     """Link DETECTIONS over the frames: boxes in, tracks out.
 
     DETECTIONS is a file in MOTChallenge's or KITTI's format, a folder with det/det.txt (or one other .txt file in det),
@@ -74,12 +76,12 @@ def track(detections: Path, out: Path, gif: Path | None, as_json: bool, **option
     frame rate comes from seqinfo.ini beside det, else it is 30. --method mpn goes by the motion of the camera, where
     there is a gmc.txt beside det.
 
-    Prints a line for each sequence, with the tracker's frames per second. --gif draws on the pictures of img1 beside
-    det, 000001.jpg and so on, where they are there, else on a white ground; it needs Pillow.
+    Prints a line for each sequence, with the tracker's frames per second. --gif and --html draw on the pictures of
+    img1 beside det, 000001.jpg and so on, where they are there, else on a white ground; they need Pillow.
 
     Exit code 3 if a file is malformed or there are no sequences, or no track to draw.
     """
-    from .. import _track
+    from .. import _pages, _track
 
     method = options.pop("method")
     if options["weights"] is not None and method != "mpn":
@@ -92,15 +94,18 @@ def track(detections: Path, out: Path, gif: Path | None, as_json: bool, **option
             raise click.UsageError(f"--out must be a folder for {len(sequences)} sequences, {str(out)!r} is a file.")
         if gif is not None and len(sequences) > 1:
             raise click.UsageError(f"--gif goes with one sequence, got {len(sequences)}.")
-        if gif is not None:
+        if gif is not None or html is not None:
             _track.can_animate()
         with progress("track", len(sequences)) as begin:
             done = _track.track(sequences, method, out, progress=begin, **options)
         if gif is not None:
             _track.animate(sequences[0], done[sequences[0].name].file, gif)
+        if html is not None:
+            _pages.tracks(sequences, done, method).save(html)
     if as_json:
         told = {name: {**found._asdict(), "file": str(found.file), "fps": found.fps} for name, found in done.items()}
-        print_json({"method": method, "sequences": told, **({"gif": str(gif)} if gif else {})})
+        drawn = {name: str(path) for name, path in (("gif", gif), ("html", html)) if path is not None}
+        print_json({"method": method, "sequences": told, **drawn})
         return
     header = ["sequence", "frames", "detections", "tracks", "boxes", "fps"]
     rows = [
@@ -111,4 +116,4 @@ def track(detections: Path, out: Path, gif: Path | None, as_json: bool, **option
         header.append("constraints")
         rows = [[*row, f"{100 * (found.satisfied or 0):.2f} %"] for row, found in zip(rows, done.values(), strict=True)]
     print_table(header, rows, right=range(1, len(header)))
-    print_files([*(found.file for found in done.values()), *([gif] if gif else [])])
+    print_files([*(found.file for found in done.values()), *(path for path in (gif, html) if path is not None)])

@@ -156,6 +156,8 @@ def kmeans(
     named = isinstance(init, str)
     if named:
         _check.choice(OP, "init", init, INITS)
+    elif init is None:
+        _check.fail(OP, "init", f"be one of {', '.join(map(repr, INITS))}, or an array", None, error=TypeError)
     options = _Options(
         _check.integer(OP, "n_clusters", n_clusters, 1),
         init if named else "",

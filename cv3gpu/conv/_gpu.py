@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .._array import compute_capability, contiguous, dtype_name, empty, memory_format, pointer, readable, strides
 from .._kernel import MAX_GRID_YZ, blocks, kernel
-from .geometry import SIXTEEN_BIT, Geometry, tile_steps
+from .geometry import SIXTEEN_BIT, Geometry, check_pixels, tile_steps
 
 __all__ = [
     "ACTIVATIONS",
@@ -112,6 +112,7 @@ def gather(
     """Fills a target with the convolution of ``source``, or with its transpose (``geometry`` without border then)."""
     if 0 in target.array.shape:
         return
+    check_pixels("conv2d", geometry)
     source = readable(source)
     wide, narrow = weight.shape[:2]  # Cout, and C / groups
     to, of = (narrow, wide // geometry.groups) if adjoint else (wide // geometry.groups, narrow)
@@ -330,6 +331,7 @@ def _shares(pixels: int, unit: int, parallel: int, largest: int) -> tuple[int, i
 
 def weight_gradient(grad: Any, x: Any, weight: Any, geometry: Geometry) -> None:
     """Fills ``weight`` with the gradient of a convolution with respect to it."""
+    check_pixels("conv2d_adjoint_weight", geometry)
     grad, x = readable(grad), readable(x)
     real = dtype_name(grad)
     accumulator = "float64" if real == "float64" else "float32"

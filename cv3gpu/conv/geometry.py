@@ -17,6 +17,7 @@ __all__ = [
     "PADDING_MODES",
     "SIXTEEN_BIT",
     "Geometry",
+    "check_pixels",
     "geometry_of",
     "output_size",
     "padding_of",
@@ -217,6 +218,14 @@ def padding_of(
         _check.fail(op, "padding", wanted, repr(padding))
     rows, cols = _check.pair(op, "padding", padding, 0)
     return rows, rows, cols, cols
+
+
+def check_pixels(op: str, geometry: Geometry) -> None:
+    """On a GPU an image and its result have under 2**32 pixels each: kernels count those of one in 32 bits."""
+    for height, width in (geometry.input, geometry.output):
+        if height * width >= 2**32:
+            advice = "work on tiles (cv3gpu.scale)"
+            _check.fail(op, "x", "have, and give, images of under 2**32 pixels on a GPU", (height, width), advice)
 
 
 def geometry_of(

@@ -276,6 +276,8 @@ def conv2d_adjoint_weight(
     geometry = geometry_of(op, "x", x.shape[2:], size, stride, padding, dilation, groups, padding_mode)
     _check.shape(op, "grad", grad, [x.shape[0], "Cout", *geometry.output])
     shape = (grad.shape[1], x.shape[1] // count, *size)
+    if 0 in shape:
+        return empty(grad, shape)
     if not on_gpu(grad):
         if family(grad) == "torch":
             return _cpu.torch_backward(grad, x, None, shape, geometry, "nchw")

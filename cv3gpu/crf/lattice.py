@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["constants", "padding"]
+__all__ = ["constants", "padding", "phase"]
 
 
 def constants(d: int, blurs: int, dilate: bool) -> tuple[float, float]:
@@ -21,6 +21,15 @@ def constants(d: int, blurs: int, dilate: bool) -> tuple[float, float]:
         return stretch, 1 / (1 + 2.0**-d)
     cell = (d + 1) ** (d - 0.5) / stretch**d
     return stretch, (2 * math.pi) ** (d / 2) / (cell * 2.0 ** ((d + 1) * blurs))
+
+
+def phase(origin: tuple[int, int], theta: tuple[float, float], blurs: int) -> tuple[float, float]:
+    """Where a pixel (x, y) of a larger image lies within a period of the lattice around that image, pixels.
+
+    The lattice repeats itself along the first two features, which are x and y over their widths, whatever d is.
+    """
+    unit = math.sqrt(1 / 6 + blurs / 2)
+    return origin[0] % (math.sqrt(2) / unit * theta[0]), origin[1] % (math.sqrt(6) / unit * theta[1])
 
 
 def padding(images: int, d: int, points: int, blurs: int) -> np.ndarray[Any, Any]:

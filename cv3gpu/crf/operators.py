@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _array, _check
 from .._array import array_op
-from . import mean_field
+from . import lattice, mean_field
 from .grid import GridGaussian
 from .mean_field import NORMALIZATIONS, MeanField, Reverse
 from .pairs import AllPairs
@@ -149,7 +149,7 @@ def _entries(op: str, argument: str, value: Any) -> Any:
             given = np.asarray(value)
             value = given.astype(np.float64, casting="same_kind")
         except (TypeError, ValueError, OverflowError):
-            _check.fail(op, argument, rule, repr(value))
+            _check.fail(op, argument, rule, _check.shown(value))
         if given.dtype == bool:
             _check.fail(op, argument, "hold numbers", "bool", error=TypeError)
     elif _check.name_of(value.dtype) not in (*DTYPES, "int64", "int32"):
@@ -190,11 +190,11 @@ class _Terms(NamedTuple):
     widths: list[tuple[float, ...]]  # of each kernel's features, in their order
 
 
-def _positions(size: _Image, theta: tuple[float, float], like: Any) -> list[Any]:
-    """The x / theta_x and y / theta_y of the pixels, [N] each."""
+def _positions(size: _Image, theta: tuple[float, float], like: Any, start: tuple[float, float]) -> list[Any]:
+    """The x / theta_x and y / theta_y of the pixels, [N] each, the first pixel being at ``start`` (x, y)."""
     real = _array.dtype_name(like)
-    x = np.arange(size.width, dtype=real) / np.dtype(real).type(theta[0])
-    y = np.arange(size.height, dtype=real) / np.dtype(real).type(theta[1])
+    x = (start[0] + np.arange(size.width)).astype(real) / np.dtype(real).type(theta[0])
+    y = (start[1] + np.arange(size.height)).astype(real) / np.dtype(real).type(theta[1])
     shape = (size.height, size.width)
     return [
         _array.from_host(np.broadcast_to(x[None], shape).reshape(-1), like),
@@ -203,11 +203,12 @@ def _positions(size: _Image, theta: tuple[float, float], like: Any) -> list[Any]
 
 
 def _features(
-    size: _Image, image: Any, theta: tuple[float, float], theta_beta: tuple[float, ...], like: Any, real: str
-) -> Any:
+    size: _Image, image: Any, theta: tuple[float, float], theta_beta: tuple[float, ...], like: Any, real: str,
+    start: tuple[float, float] = (0.0, 0.0),
+) -> Any:  # fmt: skip
     """[B, D, N]: positions and channels, each divided by its width; of dtype ``real``."""
     out = _array.empty(like, (size.batch, 2 + len(theta_beta), size.pixels), real)
-    for axis, position in enumerate(_positions(size, theta, out)):
+    for axis, position in enumerate(_positions(size, theta, out, start)):
         out[:, axis] = position
     if theta_beta:
         channels = image.reshape(size.batch, size.pixels, size.channels)
@@ -217,7 +218,7 @@ def _features(
 
 
 def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, Any], method: Any,
-           normalization: Any) -> _Terms:  # fmt: skip
+           normalization: Any, origin: tuple[int, int] = (0, 0)) -> _Terms:  # fmt: skip
     _check.choice(op, "method", method, METHODS)
     _check.choice(op, "normalization", normalization, NORMALIZATIONS)
     pair = "a pair (x, y)"
@@ -239,7 +240,8 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
     features: list[Any] = [None]
     if method == "lattice":
         _near(op, "theta_gamma", max(size.width / gamma[0], size.height / gamma[1]), real)
-        features[0] = _features(size, None, (gamma[0], gamma[1]), (), like, real)
+        start = lattice.phase(origin, (gamma[0], gamma[1]), 1)
+        features[0] = _features(size, None, (gamma[0], gamma[1]), (), like, real, start)
         kernels = [kernel(machine.Lattice(features[0]))]
     else:
         kernels = [kernel(GridGaussian(like, (size.batch, size.height, size.width), (gamma[0], gamma[1])))]
@@ -250,13 +252,15 @@ def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, A
         _near(op, "theta_alpha", max(size.width / alpha[0], size.height / alpha[1]), kind)
         if _check.name_of(image.dtype) == "uint8":
             _near(op, "theta_beta", 255 / min(beta), kind)
-        features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, wide))
+        fine = method == "lattice_fine"
+        blurs = 2 if fine else 1
+        start = (0.0, 0.0) if method == "exact" else lattice.phase(origin, (alpha[0], alpha[1]), blurs)
+        features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, wide, start))
         widths.append((*alpha, *beta))
         if method == "exact":
             kernels.append(kernel(AllPairs(features[1], dtype=real)))
         else:
-            fine = method == "lattice_fine"
-            kernels.append(kernel(machine.Lattice(features[1], 2 if fine else 1, fine)))
+            kernels.append(kernel(machine.Lattice(features[1], blurs, fine)))
     return _Terms(kernels, compat[: len(kernels)], features, widths)
 
 
@@ -271,10 +275,10 @@ def _plain(value: Any) -> Any:
 
 
 def _field(op: str, unary: Any, image: Any, parameters: dict[str, Any], method: Any,
-           normalization: Any) -> tuple[_Image, _Terms, MeanField]:  # fmt: skip
+           normalization: Any, origin: tuple[int, int] = (0, 0)) -> tuple[_Image, _Terms, MeanField]:  # fmt: skip
     size = _sizes(op, unary, image)
-    like = _host(unary)
-    terms = _terms(op, size, like, _host(image), {k: _plain(v) for k, v in parameters.items()}, method, normalization)
+    like, plain = _host(unary), {k: _plain(v) for k, v in parameters.items()}
+    terms = _terms(op, size, like, _host(image), plain, method, normalization, origin)
     return size, terms, MeanField(like.reshape(size.batch, size.labels, size.pixels), terms.kernels, terms.compat)
 
 
@@ -356,8 +360,7 @@ def dense_crf(
     -----
     A batch is one problem, not a loop. Cost of an iteration: on a lattice 2 (d + 1) multiply-adds for a pixel and
     label, d = 2 and 5, and d + 1 axes of blur over its vertices, 0.01 to 2 a pixel; exact a tenth to a half of N^2
-    pairs, as tiles of pixels too far apart to matter are left out (by a bound, see
-    :class:`cv3gpu.crf.pairs.AllPairs`).
+    pairs, as tiles of pixels too far apart to matter are left out (by a bound).
     Every result has the same bits from run to run. The iterations are those of pydensecrf, all pixels at once: they
     need not converge, and the objective may rise. The gradient is :func:`dense_crf_vjp`.
 
@@ -405,6 +408,22 @@ def dense_crf(
         for column in zip(*told, strict=True)
     )
     return _returned(field.q, unary), DenseCRFInfo(divergence, energy, np.array(change))
+
+
+@array_op("unary", "image")
+def dense_crf_part(
+    unary: Any, image: Any = None, *, origin: tuple[int, int], n_iter: int, method: str, normalization: str,
+    **parameters: Any,
+) -> Any:  # fmt: skip
+    """:func:`dense_crf` of a part of a larger image, whose first pixel is pixel ``origin`` (x, y) there.
+
+    The lattices' simplices lie as they would around the whole image, so that parts agree where they overlap, as far as
+    their pixels see the same others. All parameters are given.
+    """
+    _, _, field = _field("dense_crf", unary, image, parameters, method, normalization, origin)
+    for _ in range(n_iter):
+        field.step()
+    return _returned(field.q, unary)
 
 
 @array_op("grad", "unary", "image")

@@ -81,8 +81,8 @@ def smallest_eigenpairs(
         Orthonormal in the inner product of D (of the identity where not ``generalized``); the largest entry of each is
         positive.
     residual : array, [k], float64
-        |(I - D^-1/2 W D^-1/2) v - lambda v| for the unit vector v = D^1/2 y, or |(D - W) y - lambda y|. Computed anew
-        from the vectors that are returned, before they are rounded to float32 where the affinity is.
+        ``|(I - D^-1/2 W D^-1/2) v - lambda v|`` for the unit vector v = D^1/2 y, or ``|(D - W) y - lambda y|``.
+        Computed anew from the vectors that are returned, before they are rounded to float32 where the affinity is.
     n_iter : int
         Iterations of all methods that were needed, 0 where LAPACK solves.
 

@@ -313,7 +313,7 @@ def _weight(op: str, name: str, value: Any) -> float:
 
 def _connectivity(op: str, value: Any) -> None:
     if isinstance(value, bool) or value not in tuple(NEIGHBOURS):
-        _check.fail(op, "connectivity", "be 4 or 8", repr(value))
+        _check.fail(op, "connectivity", "be 4 or 8", _check.shown(value))
 
 
 # ---- GrabCut --------------------------------------------------------------------------------------------
@@ -430,6 +430,8 @@ def grab_cut_steps(
 ) -> Iterator[GrabCutStep]:
     """The iterations of :func:`grab_cut`, one by one, until one changes nothing."""
     op = "grab_cut"
+    _array.checked_family(op, "image", image)
+    _array.check_device(op, "image", image)
     n_components = _check.integer(op, "n_components", n_components, 1, MOST_COMPONENTS)
     gamma = _weight(op, "gamma", gamma)
     _connectivity(op, connectivity)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from ..errors import DataFormatError
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
-__all__ = ["is_zip", "load", "load_member", "members", "open_zip"]
+__all__ = ["is_link", "is_zip", "load", "load_member", "members", "open_zip", "refuse_twins"]
 
 MAX_INFLATED = 4 << 30  # bytes
 MAX_RATIO = 1000  # bytes that may come of a packed one; deflate itself can reach 1032
@@ -31,7 +33,11 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
         size = os.fstat(file.fileno()).st_size
         data = np.empty(size + 1, np.uint8)
         size = file.readinto(data[:size].data)
-        rest = file.read()  # of a pipe, or of a file that grows
+        rest = bytearray()  # of a pipe, or of a file that grows
+        while part := file.read(_PART):
+            rest += part
+            if len(rest) > MAX_INFLATED:  # a device may never end
+                raise DataFormatError(f"{os.fsdecode(path)}: must have at most {MAX_INFLATED} bytes, got more")
     if rest:
         data = np.concatenate([data[:size], np.frombuffer(rest + b"\n", np.uint8)])
     else:
@@ -55,18 +61,43 @@ def is_zip(path: str | os.PathLike[str]) -> bool:
 
 @contextmanager
 def open_zip(path: str) -> Iterator[ZipFile]:
-    """A zip archive whose names stay inside it; whatever is wrong with it is a DataFormatError."""
+    """A zip archive whose names stay inside it and differ; whatever is wrong with it is a DataFormatError."""
+    import struct
     import zipfile
     import zlib
 
+    damage = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
+            entries = archive.infolist()
+            for name in (entry.filename for entry in entries):
                 if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
                     raise DataFormatError(f"{path}: names in an archive must stay inside it, got {name[:200]!r}")
+            refuse_twins(path, entries)
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DataFormatError:
+        raise
+    except damage as error:
         raise DataFormatError(f"{path}: not a readable zip archive: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the start or far behind the end
+            raise
+        raise DataFormatError(f"{path}: not a readable zip archive: {error}") from None
+
+
+def refuse_twins(path: str | os.PathLike[str], entries: Iterable[ZipInfo]) -> None:
+    """Members without a name or of one name, and members that share their bytes, are a DataFormatError."""
+    entries = list(entries)
+    seen = set()
+    for name in (entry.filename for entry in entries):
+        if not name:
+            raise DataFormatError(f"{path}: names in an archive must not be empty")
+        if name in seen:
+            raise DataFormatError(f"{path}: names in an archive must differ, got {name[:200]!r} twice")
+        seen.add(name)
+    packed, size = sum(entry.compress_size for entry in entries), os.path.getsize(path)
+    if packed > size:  # a bomb lets many members start in the same bytes
+        raise DataFormatError(f"{path}: members must not overlap, got {packed} bytes packed in a file of {size}")
 
 
 def members(path: str) -> list[str]:
@@ -79,10 +110,17 @@ def _member(path: str, archive: ZipFile, info: ZipInfo) -> np.ndarray:
     name = f"{path}/{info.filename}"
     if info.flag_bits & 1:
         raise DataFormatError(f"{name}: a member must not be encrypted")
+    if is_link(info):
+        raise DataFormatError(f"{name}: a member must be a regular file, got a symbolic link")
     if info.compress_type not in (0, 8):  # others inflate what they are given without a limit
         raise DataFormatError(f"{name}: a member must be stored or deflated, got method {info.compress_type}")
     with archive.open(info) as file:
         return _read(name, file.read, info.compress_size, info.file_size)
+
+
+def is_link(info: ZipInfo) -> bool:
+    """Whether a member stands for a symbolic link."""
+    return stat.S_ISLNK(info.external_attr >> 16)
 
 
 def _inflated(name: str, data: np.ndarray) -> np.ndarray:

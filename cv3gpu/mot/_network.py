@@ -84,6 +84,8 @@ def logits(
 
 def arguments(given: Mapping[str, Any], op: str = "mpn_tracker") -> dict[str, Any]:
     """The arguments of a network, checked; those left out are the published ones."""
+    if not isinstance(given, Mapping):
+        _check.fail(op, "arguments", "be a mapping", _check.kind(given), error=TypeError)
     if unknown := sorted(set(given) - set(PUBLISHED)):
         _check.fail(op, "arguments", f"be of {', '.join(PUBLISHED)}", repr(unknown[0]))
     found: dict[str, Any] = {}

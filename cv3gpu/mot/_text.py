@@ -134,11 +134,11 @@ class Text(NamedTuple):
     def line(self, at: int, longest: int) -> tuple[bytes, int]:
         """The line that starts at byte ``at``, without its end, and the start of the next."""
         size = 64
-        while not (ends := np.flatnonzero(self.data[at : at + size] == _LF)).size:
+        while not (ends := np.flatnonzero(self.data[at : at + size] == _LF)).size and size <= longest:
             size *= 8
-        end = at + int(ends[0])
-        if end - at > longest:
+        if not ends.size or ends[0] > longest:
             raise self.error(at, f"line must have at most {longest} characters")
+        end = at + int(ends[0])
         return self.data[at:end].tobytes().removesuffix(b"\r"), end + 1
 
     def first_line(self, longest: int) -> tuple[bytes, int]:

@@ -160,7 +160,7 @@ Lengths = Sequence[int | None]
 def _on_cpu(gt: Boxes, pred: Boxes, names: Sequence[str], benchmark: str | None, lengths: Lengths) -> list[Figures]:
     found = []
     for k, length in enumerate(lengths):
-        sides = _tracks(gt, k), _tracks(pred, k)
+        sides = _tracks("gt", gt, k), _tracks("pred", pred, k)
         if benchmark is not None:
             sides = benchmarks.prepare(*sides, benchmark)
         _check_length(k, length, families.length(*sides))
@@ -173,11 +173,14 @@ def _check_length(sequence: int, said: int | None, seen: int) -> None:
         _check.fail(OP, "lengths", f"be at least {seen}, the frames of sequence {sequence}", said)
 
 
-def _tracks(boxes: Boxes, sequence: int) -> Tracks:
+def _tracks(side: str, boxes: Boxes, sequence: int) -> Tracks:
     frame, identity, box, score, class_, which = (None if x is None else _array.to_host(x) for x in boxes)
     rows: Any = slice(None) if which is None else which == sequence
     columns: dict[str, Any] = {"frame": frame, "id": identity, "box": box, "score": score, "class_": class_}
-    return Tracks(**{name: x[rows] for name, x in columns.items() if x is not None})
+    try:
+        return Tracks(**{name: x[rows] for name, x in columns.items() if x is not None})
+    except ValueError as error:  # which names a column of its own
+        raise ValueError(str(error).replace("Tracks: ", f"{OP}: {side}.", 1)) from None
 
 
 # ---- on the device: what is where -----------------------------------------------------------------------

@@ -81,7 +81,9 @@ def prepare(gt: Tracks, pred: Tracks, benchmark: str, class_name: str | None = N
 
 def classes(benchmark: str | None) -> tuple[str, ...]:
     """The classes that a benchmark evaluates, ``("all",)`` without one."""
-    return BENCHMARKS[benchmark].classes if benchmark else ("all",)
+    if benchmark is None:
+        return ("all",)
+    return BENCHMARKS[_check.choice("mot.benchmarks.classes", "benchmark", benchmark, list(BENCHMARKS))].classes
 
 
 def _refuse_class(side: str, wanted: str, tracks: Tracks, wrong: Array) -> NoReturn:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _check, _njit
+from .. import _array, _check, _njit
 from .tracks import Tracks, checked, identified
 
 __all__ = ["along_curve", "clear", "combine", "inside_ignored", "pr_mota", "precision_recall", "prepare"]
@@ -49,13 +49,32 @@ def _share(op: str, name: str, value: Any) -> float:
 
 
 def _boxes(op: str, name: str, given: Any) -> Array:
-    boxes = np.asarray(given, np.float64)
+    boxes = _array.array_like(op, name, given).astype(np.float64, copy=False)
     if not boxes.size:
         return np.empty((0, 4))
     _check.shape(op, name, boxes, ["N", 4])
     if not np.isfinite(boxes).all():
         _check.fail(op, name, "be finite", boxes[~np.isfinite(boxes)][0])
     return boxes
+
+
+def _numbers(op: str, name: str, given: Any) -> Array:
+    values = _array.array_like(op, name, given).astype(np.float64, copy=False)
+    _check.ndim(op, name, values, 1, "[T]")
+    if not np.isfinite(values).all():
+        _check.fail(op, name, "be finite", values[~np.isfinite(values)][0])
+    return values
+
+
+def _rows(op: str, figures: Any, keys: Iterable[str]) -> list[Figures]:
+    """Figures of several sequences, each with all of some keys."""
+    rows = list(figures) if isinstance(figures, Iterable) else [figures]
+    for row in rows:
+        if not isinstance(row, Mapping):
+            _check.fail(op, "figures", "hold what mot.detrac.clear returns", _check.kind(row), error=TypeError)
+        if missing := [key for key in keys if key not in row]:
+            _check.fail(op, "figures", f"have {missing[0]}", ", ".join(map(str, row)) or "nothing")
+    return rows
 
 
 def _rounded(x: Any) -> Any:
@@ -364,7 +383,7 @@ def combine(figures: Iterable[Figures]) -> Figures:
     >>> detrac.combine([detrac.clear(gt, gt), detrac.clear(gt, none)])["MOTA"]
     0.5
     """
-    rows = list(figures)
+    rows = _rows("mot.detrac.combine", figures, COUNTS)
     return _with_ratios({name: sum(row[name] for row in rows) for name in COUNTS})
 
 
@@ -471,7 +490,7 @@ def along_curve(precision: Sequence[float], recall: Sequence[float], figures: Se
     Notes
     -----
     The curve is the chain of straight lines between its points, with no point added at its ends, and ψ is
-    linear on each of them: PR-ψ = Σ_i (ψ_i + ψ_i+1) / 4 · |C_i+1 − C_i|. Fewer than two points give 0.
+    linear on each of them: ``PR-ψ = Σ_i (ψ_i + ψ_i+1) / 4 · |C_i+1 − C_i|``. Fewer than two points give 0.
 
     The program that prints the toolkit's row is not published, and its rule differs a little: a run of GOG on
     R-CNN detections, whose eleven points give PR-MOTA 29.3831 by this rule, has 29.7705 in its own table.
@@ -489,10 +508,13 @@ def along_curve(precision: Sequence[float], recall: Sequence[float], figures: Se
     >>> detrac.along_curve([0.4, 1.0], [1.0, 0.2], [perfect, perfect])["PR-MOTA"]
     0.5
     """
-    if not len(precision) == len(recall) == len(figures):
-        got = f"{len(precision)}, {len(recall)} and {len(figures)}"
-        _check.fail("mot.detrac.along_curve", "precision, recall and figures", "be of one length", got)
-    length = np.hypot(np.diff(precision), np.diff(recall))
+    op = "mot.detrac.along_curve"
+    points = [_numbers(op, name, values) for name, values in (("precision", precision), ("recall", recall))]
+    figures = _rows(op, figures, PR_FIGURES.values())
+    if not len(points[0]) == len(points[1]) == len(figures):
+        got = f"{len(points[0])}, {len(points[1])} and {len(figures)}"
+        _check.fail(op, "precision, recall and figures", "be of one length", got)
+    length = np.hypot(*map(np.diff, points))
     psi = np.array([[row[name] for row in figures] for name in PR_FIGURES.values()], float)
     integral = ((psi[:, :-1] + psi[:, 1:]) * length).sum(axis=1) / 4
     return dict(zip(PR_FIGURES, integral.tolist(), strict=True))
@@ -547,6 +569,13 @@ def pr_mota(
     (0.25, 0.5)
     """
     op = "mot.detrac.pr_mota"
+    given: Any
+    for name, given in (("gt", gt), ("detections", detections), ("preds", preds)):
+        if not isinstance(given, Mapping):
+            _check.fail(op, name, "be a mapping", _check.kind(given), error=TypeError)
+    for at, run in preds.items():
+        if not isinstance(run, Mapping):
+            _check.fail(op, f"preds[{at}]", "be a mapping", _check.kind(run), error=TypeError)
     for name, given in (("detections", detections), *((f"preds[{at}]", run) for at, run in preds.items())):
         if set(given) != set(gt):
             _check.fail(op, name, "have the sequences of gt", sorted(given))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
-from .. import _check
-from .._threads import cores
+from .. import _check, _tasks
 from . import benchmarks, detrac, formats, sequences
 from . import metrics as families
 from .report import ByClass, Comparison, Figures, Report
@@ -22,6 +19,8 @@ __all__ = ["METRICS", "Held", "Pair", "compare", "evaluate", "pairs"]
 METRICS = ("clear", "identity", "hota")
 UNNAMED = "sequence"
 EMPTY = "a sequence in which nothing was found has an empty file"
+
+LINE, OPENING = 40, 20_000  # bytes of a line, and as many as opening the files of a sequence takes time for
 
 # Of the files of each benchmark; DETRAC's say it themselves, as trackers' results may be text.
 FORMATS = {**dict.fromkeys(("MOT15", "MOT16", "MOT17", "MOT20"), "motchallenge"), "KITTI": "kitti"}
@@ -49,6 +48,7 @@ def evaluate(
     format: str | None = None,
     lengths: Mapping[str, int | None] | None = None,
     progress: Callable[[str], None] | None = None,
+    on_error: str = "raise",
 ) -> Report:
     """Scores a tracker's output against ground truth, sequence by sequence and all together.
 
@@ -66,7 +66,7 @@ def evaluate(
         (:func:`prepare`). Without one, everything counts, as one class ``"all"``.
     executor : concurrent.futures.Executor, optional
         Scores the sequences: threads, processes, or Dask's ``client.get_executor()``. What is given as a path is
-        read by the worker. Without one, as many threads as cores.
+        read by the worker; processes get small sequences several at a time. Without one, as many threads as cores.
     format : str, optional
         Format of the files. If left out it is the benchmark's, ``"motchallenge"`` for MOT15 to MOT20 and ``"kitti"``
         for KITTI; for DETRAC and without a benchmark it is found out for each file (:func:`read`).
@@ -75,11 +75,14 @@ def evaluate(
         reaches to the last frame seen on either side.
     progress : callable, optional
         Called with the name of each sequence, in their order, once those before it are done.
+    on_error : {"raise", "keep"}
+        What becomes of sequences that fail: an error once the others are done, or a report without them, whose
+        ``failures`` has their errors and which has no ``combined``.
 
     Returns
     -------
     Report
-        ``sequences``, ``combined``, ``to_dict()``, ``to_json()``, ``to_csv()``; printed, it is a table.
+        ``sequences``, ``combined``, ``failures``, ``to_dict()``, ``to_json()``, ``to_csv()``; printed, it is a table.
 
     Raises
     ------
@@ -98,8 +101,8 @@ def evaluate(
     without ground truth are left out with a warning: folders of results often hold the test sequences as well.
 
     If a sequence fails, the others are finished first. The error raised is that of the first sequence that
-    failed; its notes name every one that did, and its attribute ``report`` is the report of the others (None if
-    there are none).
+    failed; its notes name every one that did, and say how many went well; its attribute ``report`` is the report of
+    these alone (None if there are none).
 
     Frames count from 0 for KITTI, and wherever a frame 0 occurs, else from 1. For DETRAC, CLEAR follows the
     toolkit's rules (:mod:`cv3gpu.mot.detrac`); the toolkit has neither identity metrics nor HOTA, and these are
@@ -118,8 +121,10 @@ def evaluate(
     (1.0, 2)
     """
     op = "mot.evaluate"
+    _check.choice(op, "on_error", on_error, ("raise", "keep"))
     found = pairs(op, gt, {"": pred}, benchmark, format)
-    return _plan(op, found, metrics, benchmark, lengths).run(executor, progress, lambda reports: reports[""])
+    plan = _plan(op, found, metrics, benchmark, lengths)
+    return plan.run(executor, progress, lambda reports: reports[""], keep=on_error == "keep")
 
 
 def compare(
@@ -260,7 +265,6 @@ class _Job(NamedTuple):
     metrics: Sequence[str]
     benchmark: str | None
     length: int | None
-    stamp: str  # differs from call to call: Dask answers a task that it has seen from memory
 
 
 Scores = dict[str, ByClass]  # by tracker
@@ -277,6 +281,22 @@ def _score(job: _Job) -> Scores:
                 error.add_note(f"while scoring tracker {tracker!r}")
             raise
     return found
+
+
+def _weight(job: _Job) -> float:
+    """About how long a sequence takes, in bytes of text."""
+    return OPENING + sum(map(_size, (job.gt, *job.preds.values())))
+
+
+def _size(source: Source) -> float:
+    if isinstance(source, Held):
+        return float(LINE * len(source.tracks))
+    if not isinstance(source, sequences.Source) or source.member is not None:
+        return 0.0  # an archive says it only to who opens it
+    try:
+        return float(os.path.getsize(source.path))
+    except OSError:  # told by the worker
+        return 0.0
 
 
 def _score_one(job: _Job, gt: Tracks, pred: Tracks) -> ByClass:
@@ -328,17 +348,22 @@ class _Plan(NamedTuple):
         executor: Executor | None,
         progress: Callable[[str], None] | None,
         finish: Callable[[dict[str, Report]], Any],
+        keep: bool = False,
     ) -> Any:
-        """Scores all sequences, and gives the reports to ``finish``."""
+        """Scores all sequences, and gives the reports to ``finish``; with failures in them if they are to be kept."""
         op = self.jobs[0].op
-        if executor is not None and (isinstance(executor, type) or not hasattr(executor, "submit")):
-            _check.fail(op, "executor", "be a concurrent.futures.Executor", repr(executor), error=TypeError)
+        _tasks.check_executor(op, executor)
         scores, failed = _run(self.jobs, executor, teller(op, progress))
+        if keep and failed:
+            partial = {tracker: {name: found[tracker] for name, found in scores.items()} for tracker in self.trackers}
+            return finish({tracker: Report.partial(of, failed) for tracker, of in partial.items()})
         found = finish(self._reports(scores)) if scores else None
         if failed:
             error = next(iter(failed.values()))
             for name, other in failed.items():
                 error.add_note(f"sequence {name!r} failed" + (f": {other}" if other is not error else ""))
+            if scores:
+                error.add_note(f"{len(scores)} of {len(scores) + len(failed)} sequences went well")
             error.report = found  # type: ignore[attr-defined]
             raise error
         return found
@@ -368,12 +393,12 @@ def _plan(
     present = {pair.name for pair in next(iter(found.values()))}
     if unknown := [name for name in known if name not in present]:
         _check.fail(op, "lengths", "name sequences of gt", ", ".join(map(repr, unknown)))
-    jobs, stamp = [], os.urandom(8).hex()
+    jobs = []
     for same in zip(*found.values(), strict=True):
         name, source, _ = same[0]
         length = known.get(name, source.length)
         sides = dict(zip(found, (pair.pred for pair in same), strict=True))
-        jobs.append(_Job(op, name, source, sides, names, benchmark, length, stamp))
+        jobs.append(_Job(op, name, source, sides, names, benchmark, length))
     return _Plan(jobs, list(found))
 
 
@@ -415,25 +440,13 @@ def _run(
     jobs: Sequence[_Job], executor: Executor | None, progress: Callable[[str], None]
 ) -> tuple[dict[str, Scores], dict[str, Exception]]:
     """The scores of the sequences that went well, and the errors of the others."""
-    if executor is None and min(len(jobs), cores()) == 1:
-        return _collect({job.name: functools.partial(_score, job) for job in jobs}, progress)
-    with ThreadPoolExecutor(cores()) if executor is None else contextlib.nullcontext(executor) as pool:
-        futures = {job.name: pool.submit(_score, job) for job in jobs}
-        try:
-            return _collect({name: future.result for name, future in futures.items()}, progress)
-        finally:
-            for future in futures.values():
-                future.cancel()
-
-
-def _collect(
-    results: Mapping[str, Callable[[], Scores]], progress: Callable[[str], None]
-) -> tuple[dict[str, Scores], dict[str, Exception]]:
     scores, failed = {}, {}
-    for name, result in results.items():
-        progress(name)
-        try:
-            scores[name] = result()
-        except Exception as error:
-            failed[name] = error
+    found = _tasks.outcomes(_score, jobs, executor, _weight)
+    for job in jobs:
+        progress(job.name)
+        outcome = next(found)
+        if outcome.error is None:
+            scores[job.name] = outcome.value
+        else:
+            failed[job.name] = outcome.error
     return scores, failed

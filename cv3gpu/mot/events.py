@@ -13,7 +13,7 @@ from . import benchmarks
 from .evaluate import TracksLike, pairs, teller
 from .metrics import match
 from .report import csv_text, written
-from .tracks import Tracks
+from .tracks import Tracks, checked
 
 __all__ = ["KINDS", "Events", "event_logs", "events", "logs_to_csv"]
 
@@ -117,10 +117,14 @@ def events(gt: Tracks, pred: Tracks, benchmark: str | None = None, class_name: s
     frame,kind,gt,pred,iou,previous,since
     2,switch,1,6,1.0,5,1
     """
+    op = "mot.events"
+    for name, tracks in (("gt", gt), ("pred", pred)):
+        checked(op, name, tracks)
     if benchmark is not None:
+        _check.choice(op, "benchmark", benchmark, list(benchmarks.BENCHMARKS))
         gt, pred = benchmarks.prepare(gt, pred, benchmark, class_name)
     elif class_name is not None:
-        _check.choice("mot.events", "class_name", class_name, benchmarks.classes(None))
+        _check.choice(op, "class_name", class_name, benchmarks.classes(None))
     found = match(gt, pred)
     nobody = np.full(found.gt.size, NOBODY)
     kind = np.full(found.gt.size, MATCH)

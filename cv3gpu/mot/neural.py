@@ -13,7 +13,8 @@ import numpy as np
 from .. import _check, _weights
 from .._threads import each
 from ..errors import DataFormatError
-from . import _network, _tracklets
+from . import _bytes, _network, _tracklets
+from ._text import Rule, Text, number
 from ._tracklets import Level, Rows, Tracklets
 from .flow import round_trajectories
 from .gaps import interpolate as fill
@@ -25,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 SHIPPED = Path(__file__).parent / "weights" / "mot17-motion.safetensors"
 METHODS = ("exact", "greedy")
+MAX_LINE = 1000  # characters of a line of the camera's motion
 
 
 class LevelInfo(NamedTuple):
@@ -197,7 +199,7 @@ def read_camera(path: str | os.PathLike[str], frames: int = 0) -> Array:
     """Motion of the camera from a file, for :func:`track`: a line for each frame, with at least so many ``frames``.
 
     A line holds the frame's number and the two rows of three numbers that take points of the frame before to this one,
-    as BoT-SORT's files have them.
+    as BoT-SORT's files have them; all but the first must be invertible. The file may be gzip's.
 
     Raises
     ------
@@ -205,13 +207,35 @@ def read_camera(path: str | os.PathLike[str], frames: int = 0) -> Array:
         If the file holds something else.
     """
     where = os.fspath(path)
-    try:
-        table = np.loadtxt(where, ndmin=2)
-    except ValueError as error:
-        raise DataFormatError(f"{where}: must hold numbers, got {error}") from error
-    if table.shape[1] != 7 or len(table) < frames or not np.isfinite(table).all():
-        raise DataFormatError(f"{where}: must hold 7 finite numbers for each of {frames} frames, got {table.shape}")
-    return table[:, 1:].reshape(-1, 2, 3)
+    text = Text(where, _bytes.load(where))
+    _, at = text.first_line(MAX_LINE)
+    blocks = [np.empty((0, 2, 3))]
+    for table, starts in text.tables(at, False, len(_CAMERA), MAX_LINE, _camera_line):
+        rows = table[1:].T.reshape(-1, 2, 3).copy()
+        if (flat := _not_invertible(rows)).any() and (len(blocks) > 1 or flat[1:].any()):
+            row = int(np.flatnonzero(flat[len(blocks) == 1 :])[0]) + (len(blocks) == 1)
+            raise text.error(int(starts[row]), f"motion must be invertible, got {rows[row].tolist()}")
+        blocks.append(rows)
+    found = np.concatenate(blocks)
+    if len(found) < frames:
+        raise DataFormatError(f"{where}: must hold a line for each of {frames} frames, got {len(found)}")
+    return found
+
+
+_CAMERA = ("frame", "first row's x", "first row's y", "shift in x", "second row's x", "second row's y", "shift in y")
+
+
+def _camera_line(line: bytes) -> list[float]:
+    parts = line.split()
+    if len(parts) != len(_CAMERA):
+        raise ValueError(f"line must have {len(_CAMERA)} columns, got {len(parts)}; blanks stand between them")
+    texts = (part.decode("utf-8", errors="replace") for part in parts)
+    return [number(name, text, Rule()) for name, text in zip(_CAMERA, texts, strict=True)]
+
+
+def _not_invertible(motion: Array) -> Array:
+    """Which motions, [F, 2, 3], have (nearly) no way back."""
+    return np.abs(np.linalg.det(motion[:, :, :2])) < 1e-6
 
 
 def steady(frame: Array, box: Array, camera: Array | None) -> Array:
@@ -223,8 +247,8 @@ def steady(frame: Array, box: Array, camera: Array | None) -> Array:
     inverse = np.linalg.inv(square)
     back = np.empty_like(inverse)
     so_far = np.eye(3)
-    for number, step in enumerate(inverse):
-        back[number] = so_far = so_far @ step
+    for place, step in enumerate(inverse):
+        back[place] = so_far = so_far @ step
     move = back[frame - 1]
     size = box[:, 2:] * np.sqrt(np.abs(np.linalg.det(move[:, :2, :2])))[:, None]
     centre = np.einsum("nij,nj->ni", move[:, :2, :2], box[:, :2] + box[:, 2:] / 2) + move[:, :2, 2]
@@ -433,7 +457,7 @@ def _camera(op: str, camera: Any, given: Tracks) -> Array | None:
     if len(given) and (given.frame.min() < 1 or given.frame.max() > len(values)):
         frames = f"frames {given.frame.min()} to {given.frame.max()}"
         _check.fail(op, "camera", "have a row for each frame, from frame 1 on", f"{len(values)} rows for {frames}")
-    flat = np.abs(np.linalg.det(values[1:, :, :2])) < 1e-6
+    flat = _not_invertible(values[1:])
     if flat.any():
         _check.fail(op, "camera", "be invertible", values[1:][flat][0].tolist())
     return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ Figures = dict[str, Any]
 ByClass = dict[str, Figures]
 
 COMBINED = "COMBINED"  # the row of all sequences together
+FAILED = "FAILED"  # in place of the class of a sequence that has no figures
 
 # What a table shows: the figure under its heading, and whether more is better (+1), less (−1), or neither (0).
 _SHOWN = {
@@ -44,6 +45,17 @@ _SHOWN = {
 }
 
 
+class _NoTotal(dict[str, Figures]):
+    """What a report with failures has in place of a total: nothing, and asking for it says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def __missing__(self, name: str) -> Figures:
+        raise ValueError(self.reason)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The figures of a tracker: of each sequence and class, and of all sequences together.
@@ -55,7 +67,10 @@ class Report:
     sequences : dict of sequence to dict of class to dict of figure to value
         Counts are int, ratios float, curves over HOTA's thresholds arrays [19] under ``<figure>_alpha``.
     combined : dict of class to dict of figure to value
-        All sequences as one: counts are summed and ratios formed anew.
+        All sequences as one: counts are summed and ratios formed anew. Where sequences failed there is no total, which
+        could flatter the tracker: it is empty, and asking for a class is a ValueError.
+    failures : dict of sequence to exception
+        Those that failed, of :func:`evaluate` with ``on_error="keep"``.
 
     Examples
     --------
@@ -72,19 +87,40 @@ class Report:
 
     sequences: dict[str, ByClass]
     combined: ByClass
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @classmethod
+    def partial(cls, sequences: dict[str, ByClass], failures: dict[str, Exception]) -> Report:
+        """A report of sequences of which some failed: without a total."""
+        names = ", ".join(map(repr, failures))
+        got = f"{len(failures)} of {len(failures) + len(sequences)} that failed: {names}"
+        reason = _check.message("mot.Report", "combined", "be of all sequences", got, "their errors are in failures")
+        return cls(sequences, _NoTotal(reason), failures)
 
     def __repr__(self) -> str:
-        return f"Report({len(self.sequences)} sequences, {' and '.join(self.combined)})"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"Report({len(self.sequences)} sequences, {' and '.join(self._classes())}{failed})"
 
     def __str__(self) -> str:
         return self.table()
 
     def table(self) -> str:
-        """The best-known figures as text, a line for each sequence and one for all; ratios in percent."""
-        return _by_class((name, _lines("sequence", self._of_class(name))) for name in self.combined)
+        """The best-known figures as text, a line for each sequence and one for all; ratios in percent.
+
+        Where sequences failed there is none for all, but one for each of these.
+        """
+        failed = [f"FAILED {name}: {error}" for name, error in self.failures.items()]
+        tables = [(name, _lines("sequence", self._of_class(name))) for name in self._classes()]
+        return "\n".join([*([_by_class(tables)] if tables else []), *failed])
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"sequences": {sequence: {class: {figure: value}}}, "combined": {class: {…}}}`` in Python's own types."""
+        """``{"sequences": {sequence: {class: {figure: value}}}, "combined": {class: {…}}}`` in Python's own types.
+
+        Where sequences failed there is ``"failures": {sequence: text}`` in place of ``"combined"``.
+        """
+        if self.failures:
+            told = {name: f"{type(error).__name__}: {error}" for name, error in self.failures.items()}
+            return _plain({"sequences": self.sequences, "failures": told})
         return _plain({"sequences": self.sequences, "combined": self.combined})
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -94,19 +130,25 @@ class Report:
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """A line for each sequence and class, and for each class ``COMBINED``; curves are left out.
 
+        Where sequences failed, there is no ``COMBINED``, and the table ends with a line ``FAILED`` for each of them.
         Numbers read back exactly. A file at ``path`` appears whole or not at all.
         """
         return written(_of_records(self._records()), path)
 
+    def _classes(self) -> list[str]:
+        return list(next(iter(self.sequences.values()), self.combined))
+
     def _of_class(self, name: str) -> dict[str, Figures]:
         rows = {sequence: classes[name] for sequence, classes in self.sequences.items()}
-        return {**rows, COMBINED: self.combined[name]}
+        return rows if self.failures else {**rows, COMBINED: self.combined[name]}
 
     def _records(self) -> Iterator[dict[str, Any]]:
         for sequence, classes in (*self.sequences.items(), (COMBINED, self.combined)):
             for name, figures in classes.items():
                 scalars = {key: value for key, value in figures.items() if not np.ndim(value)}
                 yield {"sequence": sequence, "class": name, **scalars}
+        for sequence in self.failures:
+            yield {"sequence": sequence, "class": FAILED}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -192,7 +234,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _of_records(records: Iterable[dict[str, Any]]) -> str:
     rows = list(records)
-    return csv_text(list(rows[0]), (row.values() for row in rows))
+    header = list(rows[0])
+    return csv_text(header, ([row.get(name, "") for name in header] for row in rows))
 
 
 def written(text: str, path: str | os.PathLike[str] | None) -> str:

@@ -196,8 +196,11 @@ def _seqmap(tree: _Folder | _Zip, base: str) -> dict[str, int]:
     for folder in dict.fromkeys(above):
         for suffix in (".training", "", ".trainval", ".val"):
             text = tree.text(_join(folder, f"evaluate_tracking.seqmap{suffix}"))
-            for parts in map(str.split, text.splitlines()):
+            for number, parts in enumerate(map(str.split, text.split("\n")), 1):
                 if len(parts) == 4 and re.fullmatch(r"[0-9]{1,10}", parts[3]):
+                    if int(parts[3]) > MAX_FRAME:
+                        where = f"{tree.path}/{_join(folder, f'evaluate_tracking.seqmap{suffix}')}:{number}"
+                        raise DataFormatError(f"{where}: length must be from 0 to {MAX_FRAME}, got {parts[3]}")
                     lengths.setdefault(parts[0], int(parts[3]))
     return lengths
 

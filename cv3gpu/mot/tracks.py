@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .. import _check
+from .. import _array, _check
 
 __all__ = ["Tracks"]
 
@@ -172,12 +172,9 @@ def _set(tracks: Tracks, columns: dict[str, Any], ignored: np.ndarray, corner: n
 def _column(name: str, given: Any, n: int | None) -> np.ndarray:
     """A copy of a column with its dtype, its shape, its length (unless None) and its range checked."""
     sides = {"box": 4, "ignored": 4, "corner": 2}.get(name)
-    try:
-        values = np.array(given, dtype=None if name in _INTEGERS else np.float64, order="C")
-    except (TypeError, ValueError):
-        _check.fail("Tracks", name, "be an array of numbers", _check.kind(given), error=TypeError)
-    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        _check.fail("Tracks", name, "be an array of numbers", values.dtype, error=TypeError)
+    values = _array.array_like("Tracks", name, given)
+    if name not in _INTEGERS:
+        values = values.astype(np.float64, copy=False)
     if sides and n == 0 and values.size == 0:
         values = values.reshape(0, sides)
     rows: int | str = "N" if n is None else n

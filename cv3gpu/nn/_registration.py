@@ -19,6 +19,7 @@ __all__ = [
     "define",
     "empty",
     "in_front",
+    "is_size",
     "nothing_setup",
     "pair_of_sizes",
     "register",
@@ -177,10 +178,15 @@ def _one_by_one(rules: dict[str, Callable[..., Any]]) -> dict[str, Callable[...,
 
 def pair_of_sizes(op: str, argument: str, value: Any) -> Sequence[int]:
     """A size in pixels, whose numbers may be symbolic."""
-    if type(value) in (int, torch.SymInt):
+    if is_size(value):
         return (value, value)
-    if isinstance(value, tuple | list) and len(value) == 2:
-        first, second = value
-        if type(first) in (int, torch.SymInt) and type(second) in (int, torch.SymInt):
-            return value
+    if isinstance(value, tuple | list) and len(value) == 2 and is_size(value[0]) and is_size(value[1]):
+        return value
     return _check.pair(op, argument, value, -(2**31))
+
+
+def is_size(n: Any) -> bool:
+    """Whether the schema takes it, which cannot say what is wrong with a number of more bits."""
+    if type(n) is int and not torch.compiler.is_compiling():  # there it may be symbolic, and to compare it a guard
+        return -(2**31) <= n < 2**31
+    return type(n) in (int, torch.SymInt)

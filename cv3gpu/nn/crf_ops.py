@@ -207,13 +207,18 @@ register(
 # cannot take goes to the operator itself, which says what is wrong with it.
 
 
+def _is_number(x: Any) -> bool:
+    """Whether it is a number that a tensor can hold."""
+    return type(x) is float or (type(x) is int and -(2**63) <= x < 2**63)
+
+
 def _is_width(x: Any) -> bool:
-    return type(x) in (int, float) and 0 < x < math.inf
+    return _is_number(x) and 0 < x < math.inf
 
 
 def _is_plain(x: Any) -> bool:
     """Whether it is a number, or rows of numbers."""
-    return type(x) in (int, float) or (type(x) in (tuple, list) and all(_is_plain(entry) for entry in x))
+    return _is_number(x) or (type(x) in (tuple, list) and all(_is_plain(entry) for entry in x))
 
 
 def _dtype_of(value: Any) -> torch.dtype:

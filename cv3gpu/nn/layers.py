@@ -14,7 +14,7 @@ from ..conv import conv2d, conv_transpose2d, is_diagonal, padding_of
 from ..crf import dense_crf
 from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
 from ..pool import max_pool2d, max_unpool2d
-from ..resize import TAPS, interpolate, output_size
+from ..resize import DTYPES, TAPS, interpolate, output_size
 from ..resize_conv import resize_conv2d
 from ..separable import check_activations, separable_conv2d
 
@@ -52,7 +52,7 @@ class Conv2d(torch.nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves ``input`` [N, C, H, W] or [C, H, W]; returns [N, Cout, Ho, Wo] or [Cout, Ho, Wo]."""
-        if input.ndim == 3:
+        if isinstance(input, Tensor) and input.ndim == 3:
             return self.forward(input[None])[0]
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -83,7 +83,7 @@ class ConvTranspose2d(torch.nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Upsamples ``input`` [N, C, H, W] or [C, H, W], to ``output_size`` (Ho, Wo) where it is given."""
-        if input.ndim == 3:
+        if isinstance(input, Tensor) and input.ndim == 3:
             return self.forward(input[None], output_size)[0]
         size: Any = (self.stride, self.padding, self.kernel_size, 2, self.dilation)
         more: Any = self._output_padding(input, output_size, *size)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ class ResizeConv2d(torch.nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Enlarges and convolves ``input`` [N, C, h, w] or [C, h, w]; returns [N, Cout, Ho, Wo] or [Cout, Ho, Wo]."""
-        if input.ndim == 3:
+        if isinstance(input, Tensor) and input.ndim == 3:
             return self.forward(input[None])[0]
         return resize_conv2d(
             input,
@@ -275,6 +275,7 @@ class SeparableConv2d(torch.nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves ``input`` [N, C, H, W] or [C, H, W]; returns [N, Cout, Ho, Wo] or [Cout, Ho, Wo]."""
+        check_floats("separable_conv2d", "x", input)
         if input.ndim == 3:
             return self.forward(input[None])[0]
         weights = self.depthwise.weight, self.pointwise.weight
@@ -339,6 +340,8 @@ def fold_batch_norm(
     """
     if norm is None:
         return None, bias
+    if not isinstance(norm, torch.nn.Module) or not hasattr(norm, "running_mean"):
+        _check.fail("fold_batch_norm", "norm", "be a batch normalisation or None", _check.kind(norm), error=TypeError)
     if norm.running_mean is None or norm.running_var is None:
         _check.fail("fold_batch_norm", "norm", "have running statistics", "track_running_stats=False")
     scale = torch.rsqrt(norm.running_var + norm.eps)
@@ -397,7 +400,7 @@ class MaxPool2d(torch.nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Any:
         """Pools ``input`` [N, C, H, W] or [C, H, W]; returns values, or values and indices."""
-        if input.ndim == 3:
+        if isinstance(input, Tensor) and input.ndim == 3:
             found = self.forward(input[None])
             return (found[0][0], found[1][0]) if self.return_indices else found[0]
         height, width = _check.pair("max_pool2d", "kernel_size", self.kernel_size, 1)
@@ -417,7 +420,7 @@ class MaxUnpool2d(torch.nn.MaxUnpool2d):
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Unpools ``input`` [N, C, Ho, Wo] or [C, Ho, Wo]; only the last two numbers of ``output_size`` count."""
-        if input.ndim == 3:
+        if isinstance(input, Tensor) and input.ndim == 3:
             return self.forward(input[None], indices[None], output_size)[0]
         size: Any = None if output_size is None else tuple(output_size)[-2:]
         return max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, size)
@@ -535,11 +538,13 @@ class DenseCRF(torch.nn.Module):
         Returns log Q or Q, [..., L, H, W], float32 or, for logits in float64, float64.
         """
         op = "DenseCRF"
+        check_floats(op, "logits", logits)
         if logits.ndim < 3:
             _check.fail(op, "logits", f"have shape [..., {self.num_classes}, H, W]", tuple(logits.shape))
         *lead, _, h, w = logits.shape
         _check.shape(op, "logits", logits, [*lead, self.num_classes, h, w])
         if image is not None:
+            check_floats(op, "image", image, "uint8")
             advice = "it must have the logits' size, and channels first; resize one of them"
             _check.shape(op, "image", image, [*lead, "C", h, w], advice)
             image = _at_least_float32(image).movedim(-3, -1)
@@ -565,12 +570,24 @@ class DenseCRF(torch.nn.Module):
         return ", ".join([str(self.num_classes), *(f"{name}={getattr(self, name)!r}" for name in names)])
 
 
+def check_floats(op: str, argument: str, x: Any, *others: str) -> None:
+    """A tensor of floats, or of one of some other dtypes."""
+    if not isinstance(x, Tensor):
+        _check.fail(op, argument, "be a torch.Tensor", _check.kind(x), error=TypeError)
+    if not x.is_floating_point():
+        _check.dtype(op, argument, x, (*DTYPES, *others))
+
+
 def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _values(argument: str, value: Any, requirement: str) -> Tensor:
     """A copy of what an argument holds, float64."""
+    if isinstance(value, bool):
+        _check.fail("DenseCRF", argument, f"be {requirement}", _check.said(value), error=TypeError)
+    if isinstance(value, int):
+        value = _check.real("DenseCRF", argument, value)
     try:
         found = torch.as_tensor(value, dtype=torch.float64).detach().clone()
     except (TypeError, ValueError, RuntimeError):

@@ -167,33 +167,33 @@ register(
 
 
 def _edge_step(nodes: Tensor, initial: Tensor, edges: Tensor, weights: Any, graph: Any) -> Tensor:
-    message.check_sequences("edge_step", graph, weights=weights)
+    message.check_sequences("edge_step", nodes, graph, weights=weights)
     return _EDGE_STEP(nodes, initial, edges, list(weights), list(graph))
 
 
 def _edge_step_vjp(
     grad: Tensor, output: Tensor, nodes: Tensor, initial: Tensor, edges: Tensor, weights: Any, graph: Any
 ) -> message.EdgeGradients:
-    message.check_sequences("edge_step_vjp", graph, weights=weights)
+    message.check_sequences("edge_step_vjp", nodes, graph, weights=weights)
     found = _EDGE_STEP_VJP(grad, output, nodes, initial, edges, list(weights), list(graph))
     by_nodes, by_initial, by_edges, *by_weights = found
     return message.EdgeGradients(by_nodes, by_initial, by_edges, tuple(by_weights))
 
 
-def _streams(op: str, past: Any, future: Any, graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
+def _streams(op: str, nodes: Tensor, past: Any, future: Any, graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
     given = {"past": past} if future is None else {"past": past, "future": future}
-    message.check_sequences(op, graph, **given)
+    message.check_sequences(op, nodes, graph, **given)
     return list(past), [] if future is None else list(future), list(graph)
 
 
 def _message_sums(nodes: Tensor, edges: Tensor, past: Any, future: Any, graph: Any) -> Tensor:
-    return _MESSAGE_SUMS(nodes, edges, *_streams("message_sums", past, future, graph))
+    return _MESSAGE_SUMS(nodes, edges, *_streams("message_sums", nodes, past, future, graph))
 
 
 def _message_sums_vjp(
     grad: Tensor, nodes: Tensor, edges: Tensor, past: Any, future: Any, graph: Any
 ) -> message.MessageGradients:
-    found = _MESSAGE_SUMS_VJP(grad, nodes, edges, *_streams("message_sums_vjp", past, future, graph))
+    found = _MESSAGE_SUMS_VJP(grad, nodes, edges, *_streams("message_sums_vjp", nodes, past, future, graph))
     later = None if future is None else tuple(found[6:])
     return message.MessageGradients(found[0], found[1], tuple(found[2:6]), later)
 

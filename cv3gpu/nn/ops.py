@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import _check, assignment, boxes, conv, resize
 from . import atrous_ops, crf_ops, message_ops, pool_ops, pyramid_ops, resize_conv_ops, separable_ops, upsample_ops
-from ._registration import batch_vmap, define, empty, in_front, nothing_setup, pair_of_sizes, register
+from ._registration import batch_vmap, define, empty, in_front, is_size, nothing_setup, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
 
@@ -452,15 +452,15 @@ register(
 
 
 def _steps(op: str, argument: str, value: Any) -> Any:
-    return value if type(value) is int else _check.pair(op, argument, value, 1)
+    return value if is_size(value) else _check.pair(op, argument, value, 1)
 
 
 def _geometry(op: str, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     stride, dilation = _steps(op, "stride", stride), _steps(op, "dilation", dilation)
-    if type(padding) is not int:
+    if not is_size(padding):
         pairs = _check.pair(op, "stride", stride, 1), _check.pair(op, "dilation", dilation, 1)
         padding = conv.padding_of(op, padding, kernel_size, *pairs)
-    if type(groups) is not int:
+    if not is_size(groups):
         groups = _check.integer(op, "groups", groups, 1)
     return stride, padding, dilation, groups
 
@@ -557,7 +557,7 @@ def _conv_transpose2d(
     named = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
     least = {"stride": 1, "dilation": 1}
     *before, dilation = (_check.pair(op, name, x, least.get(name, 0)) for name, x in named.items())
-    if type(groups) is not int:
+    if not is_size(groups):
         groups = _check.integer(op, "groups", groups, 1)
     if _check.flag(op, "diagonal", diagonal):
         weight, groups = conv.diagonal_of(op, weight, groups)
@@ -615,7 +615,7 @@ def _linear_sum_assignment(
     for size, most in ((n_rows, cost.shape[-2]), (n_cols, cost.shape[-1])):
         if type(size) in (int, torch.SymInt) and 0 <= size <= most:
             sizes.append(cost.new_full(cost.shape[:-2], size, dtype=torch.int64))
-        elif size is None or isinstance(size, Tensor):
+        elif size is None or (isinstance(size, Tensor) and size.device == cost.device):
             sizes.append(size)
         else:
             return _refused_assignment(cost, maximize, n_rows, n_cols)

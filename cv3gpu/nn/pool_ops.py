@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _check, pool
-from ._registration import define, empty, in_front, register
+from ._registration import define, empty, in_front, pair_of_sizes, register
 
 __all__ = ["OPERATORS"]
 
@@ -164,13 +164,6 @@ def _pairs(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any =
     return window[:2], window[2:4], window[4:6], window[6:]
 
 
-def _size(op: str, argument: str, value: Any) -> Sequence[int]:
-    """A size in pixels, whose numbers may be symbolic."""
-    if isinstance(value, tuple | list) and len(value) == 2 and all(type(n) in (int, torch.SymInt) for n in value):
-        return value
-    return _check.pair(op, argument, value, -(2**31))
-
-
 def _max_pool2d(
     x: Tensor,
     kernel_size: Any,
@@ -197,7 +190,7 @@ def _max_pool2d_adjoint(
 ) -> Tensor:
     op = "max_pool2d_adjoint"
     window = _pairs(op, kernel_size, stride, padding, dilation)
-    return _MAX_POOL2D_ADJOINT(grad, indices, _size(op, "input_size", input_size), *window)
+    return _MAX_POOL2D_ADJOINT(grad, indices, pair_of_sizes(op, "input_size", input_size), *window)
 
 
 def _max_unpool2d(
@@ -205,7 +198,7 @@ def _max_unpool2d(
 ) -> Tensor:
     op = "max_unpool2d"
     *steps, _ = _pairs(op, kernel_size, stride, padding)
-    size = None if output_size is None else _size(op, "output_size", output_size)
+    size = None if output_size is None else pair_of_sizes(op, "output_size", output_size)
     return _MAX_UNPOOL2D(x, indices, *steps, size)
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import _check, _weights
+from .._array import check_device
 from ..cluster import kmeans
 from ..crf import dense_crf
 from ..errors import DataFormatError
-from ..resize import DTYPES, interpolate
+from ..resize import interpolate
 from ..spectral import spectral_clustering
 from . import models
+from .layers import check_floats
 from .models._blocks import Network
 
 __all__ = ["Labelled", "WithCRF", "cluster_features", "cuda_is_there", "load_network", "predict", "refine"]
@@ -178,17 +180,17 @@ def _enlarged(logits: Tensor, size: tuple[int, int], corners: bool) -> Tensor:
 
 
 def _check_maps(op: str, argument: str, x: Any, layout: str) -> None:
-    if not isinstance(x, Tensor):
-        _check.fail(op, argument, "be a torch.Tensor", _check.kind(x), error=TypeError)
-    _check.dtype(op, argument, x, DTYPES)
+    check_floats(op, argument, x)
     _check.ndim(op, argument, x, 4, layout)
+    if 0 in x.shape[1:]:
+        _check.fail(op, argument, "have channels, rows and columns", tuple(x.shape))
 
 
 def _check_image(op: str, image: Any, logits: Tensor) -> None:
-    if not isinstance(image, Tensor):
-        _check.fail(op, "image", "be a torch.Tensor", _check.kind(image), error=TypeError)
-    _check.dtype(op, "image", image, (*DTYPES, "uint8"))
+    check_floats(op, "image", image, "uint8")
     _check.shape(op, "image", image, [logits.shape[0], "C", "H", "W"])
+    if 0 in image.shape[2:]:
+        _check.fail(op, "image", "have rows and columns", tuple(image.shape))
 
 
 # ---- clusters of features -------------------------------------------------------------------------------
@@ -251,6 +253,9 @@ def cluster_features(
     """
     op = "cluster_features"
     _check_maps(op, "features", features, "[N, C, h, w]")
+    check_device(op, "features", features)
+    if not bool(features.isfinite().all()):
+        _check.fail(op, "features", "be finite", "NaN or infinity")
     _check.choice(op, "method", method, CLUSTERINGS)
     count = _check.integer(op, "n_clusters", n_clusters, 1)
     neighbors = _check.integer(op, "n_neighbors", n_neighbors, 1)

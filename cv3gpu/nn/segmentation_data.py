@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -19,8 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .. import _check, _files, _threads
+from .. import _check, _files, _pictures, _threads
+from .._pictures import MOST_PIXELS
 from ..errors import BackendUnavailableError, DataFormatError
+from ..mot._bytes import is_link, refuse_twins
 
 __all__ = [
     "Augmentation",
@@ -42,10 +43,8 @@ Array = np.ndarray[Any, Any]
 
 SPLITS = ("train", "val", "test")
 LABELS = "annot"  # what the name of a folder of labels ends with
-FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 MOST_BYTES = 1 << 27  # of one picture's file
-MOST_PIXELS = 1 << 26  # of one picture
 MOST_DECODED = 1 << 36  # bytes of all pictures of a split together
 
 
@@ -89,8 +88,11 @@ class Zip:
         self.path = path
         try:
             self.archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # a damaged file raises whatever its damage leads to
             raise DataFormatError(f"{path}: must be a folder or a zip file, got {error}") from error
+        refuse_twins(path, self.archive.infolist())
         self.entries: dict[str, dict[str, zipfile.ZipInfo]] = {}
         roots = set()
         for entry in self.archive.infolist():
@@ -109,10 +111,12 @@ class Zip:
 
     def _refuse_hostile(self, entry: zipfile.ZipInfo) -> None:
         where, parts = f"{self.path}/{entry.filename}", PurePosixPath(entry.filename).parts
-        if "\\" in entry.filename or entry.filename.startswith("/") or ".." in parts or ":" in parts[0]:
+        if "\\" in entry.filename or entry.filename.startswith("/") or ".." in parts or not parts or ":" in parts[0]:
             raise DataFormatError(f"{where}: name must lead to a file inside the archive")
         if entry.flag_bits & 1:
             raise DataFormatError(f"{where}: must not be encrypted")
+        if is_link(entry):
+            raise DataFormatError(f"{where}: must be a regular file, got a symbolic link")
         if entry.file_size > MOST_BYTES:
             raise DataFormatError(f"{where}: must have at most {MOST_BYTES} bytes, got {entry.file_size}")
 
@@ -126,7 +130,9 @@ class Zip:
         try:
             with self.archive.open(entry) as file:
                 return _limited(file.read(MOST_BYTES + 1), self.where(folder, name))
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        except DataFormatError:
+            raise
+        except Exception as error:  # as above
             raise DataFormatError(f"{self.where(folder, name)}: must be readable, got {error}") from error
 
     def where(self, folder: str, name: str) -> str:
@@ -151,23 +157,12 @@ def opened(path: str | os.PathLike[str]) -> Folder | Zip:
 
 def _picture(data: bytes, where: str, is_label: bool) -> Any:
     """A picture by Pillow, decoded; its size is looked at before."""
-    module = _pillow()
-    try:
-        picture = module.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # a damaged file raises whatever its damage leads to
-        raise DataFormatError(f"{where}: must be an image, got {error}") from error
-    width, height = picture.size
-    if width * height > MOST_PIXELS:
-        raise DataFormatError(f"{where}: must have at most {MOST_PIXELS} pixels, got {width} x {height}")
+    picture = _pictures.begun(_pillow(), io.BytesIO(data), where, MOST_PIXELS)
     if is_label and picture.mode not in ("L", "P", "1"):
         raise DataFormatError(f"{where}: must be a grey or indexed picture of 8 bits, got Pillow's mode {picture.mode}")
     if not is_label and (picture.mode in ("I", "F") or picture.mode.startswith("I;")):
         raise DataFormatError(f"{where}: must have 8 bits a channel, got Pillow's mode {picture.mode}")
-    try:
-        picture.load()
-    except Exception as error:
-        raise DataFormatError(f"{where}: must be a whole image, got {error}") from error
-    return picture
+    return _pictures.decoded(picture, where)
 
 
 class Split(NamedTuple):

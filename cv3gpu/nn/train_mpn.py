@@ -425,13 +425,17 @@ class _Run:
     def restore(self) -> None:
         """Goes on from the saved state."""
         state = _training.read_state(self.folder / "state.pt")
+        where = self.folder / "state.pt"
         try:
-            _training.require_same("train", json.loads(state["settings"]), json.loads(json.dumps(self.settings)))
+            settings = dict(json.loads(state["settings"]))
+        except Exception as error:  # a file of another making raises whatever it leads to
+            raise DataFormatError(f"{where}: must be a state of this training, got settings {error}") from error
+        _training.require_same("train", settings, json.loads(json.dumps(self.settings)))
+        try:
             self.model.load_state_dict(state["model"])
             self.level, self.epoch, self.optimizer = state["level"], state["epoch"], state["optimizer"]
             self.curves = list(state["curves"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            where = self.folder / "state.pt"
+        except Exception as error:  # as above
             raise DataFormatError(f"{where}: must be a state of this training, got {error}") from error
 
     def save(self) -> None:

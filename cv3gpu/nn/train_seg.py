@@ -546,15 +546,17 @@ class _Run:
         if not path.exists():
             return False
         state = read_state(path)
+        if not isinstance(settings := state.get("settings"), dict):
+            raise DataFormatError(f"{path}: must be a state of this training, got settings {_check.kind(settings)}")
+        require_same(OP, settings, self.recipe.settings())
         try:
-            require_same(OP, state["settings"], self.recipe.settings())
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.rows, self.epoch, self.step = state["rows"], state["epoch"], state["step"]
             self.loss_sum, self.share_sum, self.seconds = state["sums"]
             self.best, self.best_epoch = state["best"]
-        except (KeyError, RuntimeError) as error:
+        except Exception as error:  # a file of another making raises whatever it leads to
             raise DataFormatError(f"{path}: must be a state of this training, got {error}") from error
         return True
 

@@ -137,10 +137,9 @@ def eigengap(eigenvalues: Any, *, max_clusters: int | None = None, gap: str = "r
     """
     op = "eigengap"
     least = 2 if _check.choice(op, "gap", gap, GAPS) == "relative" else 1
-    if _array.family(eigenvalues) is None:
-        _check.fail(op, "eigenvalues", "be a NumPy, CuPy or torch array", _check.kind(eigenvalues), error=TypeError)
+    given = _array.host_values(op, "eigenvalues", eigenvalues)
     _check.dtype(op, "eigenvalues", eigenvalues, ("float32", "float64"))
-    values = np.asarray(_array.to_host(eigenvalues), np.float64)
+    values = np.asarray(given, np.float64)
     if values.ndim != 1 or len(values) <= least:
         _check.fail(op, "eigenvalues", f"have shape [n] with n at least {least + 1}", tuple(values.shape))
     if not (np.isfinite(values).all() and (np.diff(values) >= 0).all() and values[0] >= -_ZERO * values[-1]):
@@ -314,6 +313,9 @@ def _made(x: Any, affinity: str, n_neighbors: int, gamma: float, eps: float | No
     points = host_points(OP, "x", x)
     if 0 in points.shape:
         _check.fail(OP, "x", "hold at least one point in at least one dimension", points.shape)
+    decay = _check.real(OP, "gamma", gamma)
+    if decay < 0:
+        _check.fail(OP, "gamma", "not be negative", gamma)
     if affinity == "nearest_neighbors":
         if eps is not None:
             _check.fail(OP, "eps", 'be None but for affinity="rbf"', eps)
@@ -321,9 +323,6 @@ def _made(x: Any, affinity: str, n_neighbors: int, gamma: float, eps: float | No
         if len(points) == 1:  # it has no neighbour, but itself
             return rbf_affinity(x, gamma=0.0), Graph(1, points)
         return knn_affinity(x, count), Graph(len(points), points, count)
-    decay = _check.real(OP, "gamma", gamma)
-    if decay < 0:
-        _check.fail(OP, "gamma", "not be negative", gamma)
     reach = None if eps is None else _check.real(OP, "eps", eps, positive=True)
     return rbf_affinity(x, gamma=decay, eps=reach), Graph(len(points), points, None, decay, reach)
 

@@ -32,11 +32,10 @@ _RANK = 1e-10  # of the greatest eigenvalue of the landmarks' affinities: smalle
 
 def host_points(op: str, name: str, x: Any, dims: int | None = None) -> Array:
     """Points [N, D] on the host in float64, checked."""
-    if _array.family(x) is None:
-        _check.fail(op, name, "be a NumPy, CuPy or torch array", _check.kind(x), error=TypeError)
+    values = _array.host_values(op, name, x)
     _check.dtype(op, name, x, POINTS)
     _check.shape(op, name, x, ("N", "D" if dims is None else dims))
-    points = np.ascontiguousarray(_array.to_host(x), np.float64)
+    points = np.ascontiguousarray(values, np.float64)
     if not np.isfinite(points).all():
         _check.fail(op, name, "be finite", points[~np.isfinite(points)][0])
     return points
@@ -185,7 +184,7 @@ class Nystrom(NamedTuple):
     landmarks: Any  # [m], int64
 
 
-@array_op("x")
+@array_op("x", "landmarks")
 def nystrom(
     x: Any, k: int, *, gamma: float, n_landmarks: int | None = None, landmarks: Any = None, seed: int = 0
 ) -> Nystrom:
@@ -263,8 +262,6 @@ def nystrom(
 
 
 def _chosen(op: str, landmarks: Any, n: int) -> Array:
-    if _array.family(landmarks) is None:
-        _check.fail(op, "landmarks", "be a NumPy, CuPy or torch array", _check.kind(landmarks), error=TypeError)
     _check.dtype(op, "landmarks", landmarks, ("int64",))
     _check.ndim(op, "landmarks", landmarks, 1, "[m]")
     chosen = np.array(_array.to_host(landmarks))

@@ -39,7 +39,7 @@ def slic(
     """Cut an image into about ``n_segments`` compact regions of similar colour.
 
     With S the side of a region if all were squares of one size, c the compactness and m_k the mean colour and place
-    of cluster k, a pixel p goes to the cluster of the least
+    of cluster k, a pixel p goes to the cluster of the least ::
 
         d(p, k) = |colour_p - colour_k|² + (c / S)² |place_p - place_k|²
 

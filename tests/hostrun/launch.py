@@ -25,6 +25,7 @@ FATAL, RACE = 1, 2  # Outcome in runtime/internal.h
 SHARED, READ_ONLY = 1, 2  # RangeFlags in runtime/checker.h
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 ALIGNMENT = 16
+IN_PLACE = 1 << 30  # bytes of memory that is not copied between guard pages, but used where it lies
 STATIC_SHARED_LIMIT = 48 << 10
 SHARED_LIMIT = 227 << 10
 
@@ -205,6 +206,10 @@ class _Region:
     mapping: ctypes.c_void_p = field(default_factory=ctypes.c_void_p)
     mapped: ctypes.c_size_t = field(default_factory=ctypes.c_size_t)
 
+    @property
+    def in_place(self) -> bool:
+        return self.nbytes >= IN_PLACE
+
     def translate(self, address: int) -> int:
         return self.copy + address - self.address
 
@@ -324,6 +329,11 @@ class HostKernel:
         made: list[_Region] = []
         try:
             for region in regions:
+                if region.in_place:
+                    region.copy = region.address
+                    name = self._region_name(region).encode()
+                    runtime.host_add_range(region.copy, region.nbytes, name, 0)
+                    continue
                 region.copy = runtime.host_buffer_alloc(
                     region.nbytes,
                     ALIGNMENT,
@@ -338,7 +348,7 @@ class HostKernel:
                 flags = 0 if region.writable else READ_ONLY
                 name = self._region_name(region).encode()
                 runtime.host_add_range(region.copy, region.nbytes, name, flags)
-            yield made
+            yield regions
             for region in made:
                 if region.writable:
                     ctypes.memmove(region.address, region.copy, region.nbytes)
@@ -401,7 +411,7 @@ class HostKernel:
         text = ""
         offset = ctypes.c_long()
         damaged = self.library.runtime.host_buffer_damaged
-        for region in regions:
+        for region in (r for r in regions if not r.in_place):
             size = region.nbytes
             if damaged(region.mapping, region.mapped, region.copy, size, ctypes.byref(offset)):
                 name = self._region_name(region)

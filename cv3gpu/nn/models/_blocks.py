@@ -17,7 +17,7 @@ from torch.nn import functional
 from ... import _check
 from ...conv import conv2d
 from ...resize import interpolate
-from ..layers import Conv2d, fold_batch_norm
+from ..layers import Conv2d, check_floats, fold_batch_norm
 
 __all__ = [
     "OUTPUT_STRIDES",
@@ -194,6 +194,7 @@ class Network(torch.nn.Module):
         Without ``upsample`` they come at the network's own resolution, for :func:`cv3gpu.upsample_cross_entropy` and
         :func:`cv3gpu.upsample_argmax`, which need no logits at full size.
         """
+        check_floats(self.op, "x", x)
         _check.shape(self.op, "x", x, ["N", self.in_channels, "H", "W"])
         h, w = x.shape[2:]
         if h < self.least or w < self.least:

@@ -1,4 +1,4 @@
-"""Pictures of trackers at work: the graph that they link, and boxes with their trails over the frames."""
+"""Tracks over the frames: boxes with their trails, as pictures and as an animated GIF."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _check, _files
+from .. import _check, _files
+from ._base import pillow
+from .tracks import ALONE, CANDIDATE, Array, hues, numbered, span
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..mot import Tracks
 
-    from .mot import Tracks
-
-__all__ = ["tracking_graph_figure", "tracks_gif"]
-
-Array = np.ndarray[Any, Any]
-
-MORE_HUES = ("#6A3D9A", "#A6192E", "#1F4E3D")  # after those of viz.COLOURS, without its grey
-CANDIDATE, ALONE = "#BDBDBD", "#8A8A8A"
+__all__ = ["track_pictures", "tracks_gif"]
 
 TINTS, SHADES = 9, 4  # of each hue, towards white and towards black, in the palette of a GIF
 CLEAR = 255  # its last colour: what was there before
@@ -32,124 +27,6 @@ OVER = 2  # pictures are drawn so many times larger, which makes lines smooth
 MARGIN = 0.03  # around the boxes of a scene without a size
 FAR = 1e5  # pixels; nothing beyond is drawn
 MOST_FRAMES = 100_000
-
-
-def _hues() -> list[str]:
-    from . import viz
-
-    return [*viz.COLOURS[:-1], *MORE_HUES]
-
-
-def _numbered(tracks: Tracks) -> Array:
-    """Which of all identities of all classes each box has, from 0 on; -1 for none."""
-    from .mot.tracks import NO_ID
-
-    number = np.full(len(tracks), -1)
-    known = tracks.id != NO_ID
-    pairs = np.stack([tracks.class_[known], tracks.id[known]])
-    number[known] = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
-    return number
-
-
-def _span(op: str, tracks: Tracks, frames: Any) -> tuple[int, int]:
-    """The first and the last frame that are shown."""
-    from .mot.tracks import MAX_FRAME
-
-    if frames is None:
-        if not len(tracks):
-            _check.fail(op, "tracks", "hold a box", "none", "or say which frames are shown")
-        return int(tracks.frame.min()), int(tracks.frame.max())
-    if not isinstance(frames, tuple | list) or len(frames) != 2:
-        _check.fail(op, "frames", "be a pair, the first and the last frame", repr(frames), error=TypeError)
-    first, last = (_check.integer(op, "frames", frame, 0, MAX_FRAME) for frame in frames)
-    if last < first:
-        _check.fail(op, "frames", "be in order", f"{first} and {last}")
-    return first, last
-
-
-# ---- the graph ------------------------------------------------------------------------------------------
-
-
-def tracking_graph_figure(
-    tracks: Tracks, edges: Any, *, frames: tuple[int, int] | None = None, title: str = ""
-) -> Figure:
-    """The graph that a tracker links: detections over time, the links that were possible, and those that hold.
-
-    Parameters
-    ----------
-    tracks : Tracks
-        Detections with the identities that they were given, -1 for those in no trajectory.
-    edges : array, [2, E], int64/int32
-        Rows of ``tracks`` that may belong together, as :func:`cv3gpu.mot.candidate_edges` gives them.
-    frames : (first, last), optional
-        The frames that are shown, both included; all if left out. Some twenty are told apart well.
-    title : text above the figure
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The horizontal centre of each box against its frame. Candidates are thin and grey; trajectories, from each box
-        to the next of the same identity, bold and coloured. A colour comes again after ten identities.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as said above, or there is no box to say which frames are shown.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cv3gpu import mot, viz
-    >>> box = np.array([[0, 0, 9, 9], [50, 0, 9, 9], [1, 0, 9, 9], [51, 0, 9, 9]])
-    >>> found = mot.Tracks(frame=[1, 1, 2, 2], id=[1, 2, 1, 2], box=box)
-    >>> edges = mot.candidate_edges(found.frame, found.box, max_gap=1, k=2)
-    >>> figure = viz.tracking_graph_figure(found, edges)
-    """
-    from . import viz
-    from .mot.flow import _check_edges
-    from .mot.tracks import checked
-
-    op = "tracking_graph_figure"
-    given = checked(op, "tracks", tracks)
-    links = _check_edges(op, np.asarray(edges), len(given))
-    first, last = _span(op, given, frames)
-    shown = (given.frame >= first) & (given.frame <= last)
-    number = _numbered(given)
-    order = np.flatnonzero(shown & (number >= 0))
-    order = order[np.lexsort((given.frame[order], number[order]))]
-    follows = number[order][1:] == number[order][:-1]
-    active = np.stack([order[:-1][follows], order[1:][follows]])
-    links = links[:, shown[links].all(0)]
-
-    place = np.stack([given.frame, given.box[:, 0] + given.box[:, 2] / 2], 1)
-    hues = np.array(_hues())
-    lines = viz._matplotlib("collections").LineCollection
-    figure = viz._figure(11, 5.2)
-    axis: Any = figure.subplots()
-    axis.add_collection(lines(place[links.T], colors=CANDIDATE, linewidths=0.6, zorder=1, label="candidate link"))
-    bold = "link of a trajectory, a colour for each"
-    colours = hues[number[active[0]] % len(hues)]
-    axis.add_collection(lines(place[active.T], colors=colours, linewidths=2.4, zorder=2, label=bold))
-    alone, member = shown & (number < 0), shown & (number >= 0)
-    x, y = place.T
-    dots = hues[number[member] % len(hues)]
-    axis.scatter(x[member], y[member], s=26, c=dots, edgecolors="white", linewidths=0.7, zorder=4)
-    ring: dict[str, Any] = {"s": 26, "c": "white", "edgecolors": ALONE, "linewidths": 1.2}
-    axis.scatter(x[alone], y[alone], **ring, zorder=3, label="detection in no trajectory")
-    axis.set(xlabel="frame", ylabel="horizontal centre of the box, pixels", xlim=(first - 0.6, last + 0.6))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title(title, fontsize=12)
-    handles, words = axis.get_legend_handles_labels()
-    kept = [k for k, some in enumerate((links.size, active.size, alone.any())) if some]
-    if kept:
-        figure.legend(
-            [handles[k] for k in kept], [words[k] for k in kept], loc="outside lower center", ncols=3, frameon=False
-        )
-    return figure
-
-
-# ---- animation ------------------------------------------------------------------------------------------
 
 
 class _Scene(NamedTuple):
@@ -228,18 +105,77 @@ def tracks_gif(
     ...     file.read_bytes()[:6]
     b'GIF89a'
     """
-    from .mot.tracks import checked
-
     op = "tracks_gif"
     _files.path(op, "path", path)
+    if _check.real(op, "fps", fps, positive=True) > 50:
+        _check.fail(op, "fps", "be at most 50", fps)
+    drawn = (canvas.places() for _, canvas in _canvases(op, tracks, frames, images, size, trail, longest))
+    with _files.replacing(path) as unfinished, unfinished.open("wb") as file:
+        file.writelines(_gif(drawn, fps))
+
+
+def track_pictures(
+    tracks: Tracks,
+    *,
+    frames: tuple[int, int] | None = None,
+    images: Callable[[int], Any] | None = None,
+    size: tuple[int, int] | None = None,
+    trail: int = 20,
+    longest: int = 640,
+    every: int = 1,
+) -> Iterator[tuple[str, Array]]:
+    """Trajectories over the frames as pictures, one by one: those of :func:`tracks_gif`, for a page or a film.
+
+    Parameters
+    ----------
+    tracks, frames, images, size, trail, longest : as for :func:`tracks_gif`
+    every : int
+        Only every so many-th frame is drawn, from the first one on.
+
+    Yields
+    ------
+    str
+        ``"frame 7"``
+    array, [H, W, 3], uint8
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As :func:`tracks_gif`, when it is called, but for what is wrong with a later picture.
+
+    Examples
+    --------
+    >>> from cv3gpu import mot, viz
+    >>> found = mot.Tracks(frame=[1, 2], id=[1, 1], box=[[0, 0, 30, 80], [9, 0, 30, 80]])
+    >>> [(label, picture.shape) for label, picture in viz.track_pictures(found, size=(320, 240))]
+    [('frame 1', (502, 640, 3)), ('frame 2', (502, 640, 3))]
+    """
+    op = "track_pictures"
+    _check.integer(op, "every", every, 1)
+    canvases = _canvases(op, tracks, frames, images, size, trail, longest, every)
+    table = np.frombuffer(_palette(), np.uint8).reshape(-1, 3)
+    return ((f"frame {frame}", table[canvas.places()]) for frame, canvas in canvases)
+
+
+def _canvases(
+    op: str,
+    tracks: Any,
+    frames: Any,
+    images: Any,
+    size: Any,
+    trail: int,
+    longest: int,
+    every: int = 1,
+) -> Iterator[tuple[int, _Canvas]]:
+    """What :func:`tracks_gif` shows, frame by frame; arguments are checked at once."""
+    from ..mot.tracks import checked
+
     given = checked(op, "tracks", tracks)
-    first, last = _span(op, given, frames)
+    first, last = span(op, given, frames)
     if last - first >= MOST_FRAMES:
         _check.fail(op, "frames", f"be at most {MOST_FRAMES}", f"{last - first + 1}", "choose some with frames=")
     _check.integer(op, "trail", trail, 0)
     _check.integer(op, "longest", longest, 32, 4096)
-    if _check.real(op, "fps", fps, positive=True) > 50:
-        _check.fail(op, "fps", "be at most 50", fps)
     if images is not None and not callable(images):
         _check.fail(op, "images", "be a function of a frame's number", _check.kind(images), error=TypeError)
     if images is not None and size is not None:
@@ -249,15 +185,13 @@ def tracks_gif(
         size = _picture(op, images, first).size
         longest = min(longest, max(size))
     scene = _scene(op, boxes, first, size, longest)
-    grounds = _grounds(op, images, size, range(first, last + 1))
-    drawn = (_drawn(scene, boxes, frame, trail, ground) for frame, ground in grounds)
-    with _files.replacing(path) as unfinished, unfinished.open("wb") as file:
-        file.writelines(_gif(drawn, fps))
+    grounds = _grounds(op, images, size, range(first, last + 1, every))
+    return ((frame, _drawn(scene, boxes, frame, trail, ground)) for frame, ground in grounds)
 
 
 def _in_order(tracks: Tracks, first: int, last: int, trail: int) -> _Boxes:
     """The boxes that some frame shows, or whose place some trail does."""
-    number = _numbered(tracks)
+    number = numbered(tracks)
     rows = (tracks.frame >= first - trail) & (tracks.frame <= last) & (tracks.box[:, 2:] > 0).all(1)
     kept = np.flatnonzero(rows)
     kept = kept[np.argsort(tracks.frame[kept], kind="stable")]
@@ -294,11 +228,9 @@ def _grounds(op: str, images: Any, size: Any, frames: range) -> Iterator[tuple[i
 
 def _picture(op: str, images: Callable[[int], Any], frame: int) -> Any:
     """The picture of a frame in grey, as an image of Pillow."""
-    from . import viz
-
     given = images(frame)
     if isinstance(given, str | os.PathLike):
-        with viz.pillow().open(given) as opened:
+        with pillow().open(given) as opened:
             return opened.convert("L")
     values = np.asarray(given)
     if values.dtype != np.uint8 and values.dtype.kind != "f":
@@ -307,7 +239,7 @@ def _picture(op: str, images: Callable[[int], Any], frame: int) -> Any:
         _check.fail(op, "images", "return shape [H, W] or [H, W, 3]", values.shape)
     if values.dtype != np.uint8:
         values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
-    return viz.pillow().fromarray(np.ascontiguousarray(values)).convert("L")
+    return pillow().fromarray(np.ascontiguousarray(values)).convert("L")
 
 
 def _rgb(colour: str) -> tuple[int, ...]:
@@ -323,7 +255,7 @@ def _mixed(colour: tuple[int, ...], share: float, ground: int = 255) -> tuple[in
 def _palette() -> bytes:
     """256 colours: each hue with tints and shades, greys from black to white, and the last for what has not changed."""
     colours: list[tuple[int, ...]] = []
-    for hue in map(_rgb, _hues()):
+    for hue in map(_rgb, hues()):
         colours += [_mixed(hue, k / TINTS) for k in range(1, TINTS + 1)]
         colours += [_mixed(hue, k / (SHADES + 1), 0) for k in range(1, SHADES + 1)]
     greys = np.rint(np.linspace(0, 255, CLEAR - len(colours))).astype(int).tolist()
@@ -335,16 +267,14 @@ def _palette() -> bytes:
 def _greys() -> Array:
     """The place in the palette of each grey from 0 to 255."""
     table = np.frombuffer(_palette(), np.uint8)[: 3 * CLEAR].reshape(-1, 3)
-    first = len(_hues()) * (TINTS + SHADES)
+    first = len(hues()) * (TINTS + SHADES)
     ramp = table[first:, 0].astype(int)
     return (first + np.abs(np.arange(256)[:, None] - ramp).argmin(1)).astype(np.uint8)
 
 
 @functools.cache
 def _palette_image() -> Any:
-    from . import viz
-
-    image = viz.pillow().new("P", (1, 1))
+    image = pillow().new("P", (1, 1))
     image.putpalette(_palette()[: 3 * CLEAR] + _palette()[:3])  # the clear colour is never the nearest
     return image
 
@@ -353,9 +283,7 @@ class _Canvas:
     """A picture that is drawn larger than it is shown."""
 
     def __init__(self, scene: _Scene, ground: Any) -> None:
-        from . import viz
-
-        image = viz.pillow()
+        image = pillow()
         self.scene, self.on_picture = scene, ground is not None
         self.letters = max(11, (scene.width + scene.height) // 80)  # the height of a line of text, pixels of the GIF
         self.font = importlib.import_module("PIL.ImageFont").load_default(OVER * self.letters)
@@ -411,27 +339,25 @@ class _Canvas:
 
     def places(self) -> Array:
         """The picture as places in the palette, [H, W], uint8."""
-        from . import viz
-
         small = self.image.reduce(OVER)
-        found = np.array(small.quantize(palette=_palette_image(), dither=viz.pillow().Dither.NONE))
+        found = np.array(small.quantize(palette=_palette_image(), dither=pillow().Dither.NONE))
         colour = np.asarray(small)
         grey = (colour == colour[..., :1]).all(2)  # where Pillow's choice is only near the best one
         found[grey] = _greys()[colour[grey, 0]]
         return found
 
 
-def _drawn(scene: _Scene, boxes: _Boxes, frame: int, trail: int, ground: Any) -> Array:
-    """One frame as places in the palette, [H, W]."""
+def _drawn(scene: _Scene, boxes: _Boxes, frame: int, trail: int, ground: Any) -> _Canvas:
+    """One frame."""
     canvas = _Canvas(scene, ground)
-    hues = [_rgb(hue) for hue in _hues()]
+    wheel = [_rgb(hue) for hue in hues()]
     recent = slice(*np.searchsorted(boxes.frame, [frame - trail, frame + 1]))
     when, box, number, name = (column[recent] for column in boxes)
     corners = canvas.place(np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1).reshape(-1, 2, 2)).reshape(-1, 4)
     feet = np.stack([(corners[:, 0] + corners[:, 2]) / 2, corners[:, 3]], 1)
     now = np.flatnonzero(when == frame)
     now = now[np.argsort(corners[now, 3], kind="stable")]  # from the far ones to the near ones
-    ink = [hues[k % len(hues)] if k >= 0 else _rgb(ALONE) for k in number.tolist()]
+    ink = [wheel[k % len(wheel)] if k >= 0 else _rgb(ALONE) for k in number.tolist()]
     if ground is None:
         for row in now:
             canvas.draw.rectangle(corners[row].tolist(), fill=_mixed(ink[row], 2 / TINTS))
@@ -444,7 +370,7 @@ def _drawn(scene: _Scene, boxes: _Boxes, frame: int, trail: int, ground: Any) ->
         if number[row] >= 0:
             canvas.tag(corners[row], str(name[row]), ink[row])
     canvas.line_below(f"frame {frame}")
-    return canvas.places()
+    return canvas
 
 
 # ---- the file -------------------------------------------------------------------------------------------
@@ -481,12 +407,8 @@ def _ends(some: Array) -> tuple[int, int]:
 
 def _compressed(part: Array) -> bytes:
     """The data of a picture as GIF packs them, which Pillow does: out of a file that holds this picture alone."""
-    from . import viz
-
     file = io.BytesIO()
-    viz.pillow().fromarray(np.ascontiguousarray(part, np.uint8)).save(
-        file, format="GIF", optimize=False, interlace=False
-    )
+    pillow().fromarray(np.ascontiguousarray(part, np.uint8)).save(file, format="GIF", optimize=False, interlace=False)
     packed = file.getvalue()
     at = 13 + (3 << (packed[10] & 7) + 1)  # behind the header and the palette
     while packed[at : at + 1] == b"!":  # an extension: its kind, then blocks up to an empty one
