@@ -10,7 +10,8 @@ is asked about, and followed over the second halves:
 * levels of the hierarchy: a network of one level that bridges ``GAP`` frames by itself; 1, 2 and 3 levels
 * with and without the motion of the camera (``gmc.txt``)
 
-``--mot15 DIR`` makes the other table instead: for each MOT15 sequence a network of the ten others (leave-one-out).
+``--mot15 DIR`` trains for the other table instead: for each MOT15 sequence a network of the ten others. Its folder
+``leave-one-out`` is what ``python -m bench.tracking_quality --whole --benchmark MOT15 --weights`` takes.
 
 Networks lie in ``--out`` and are taken from there when they are done; training goes on where it has stopped. Results
 are added to ``--csv`` line by line. Ratios are percentages; gaps of up to ``FILL`` frames are filled.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -69,7 +71,7 @@ def variants(seed: int) -> Iterator[Variant]:
     yield Variant("not time-aware", f"plain-{seed}", {"network": {"time_aware": False}}, {})
     yield Variant("greedy rounding", f"shipped-{seed}", {}, {"rounding": "greedy"})
     single = Level(gap=GAP, neighbors=40, distance=3.0, window=4 * GAP, threshold=0.7)
-    yield Variant(f"one level of {GAP} frames", f"single-{seed}", {"levels": (single,), "epochs": 2, "copies": 4}, {})
+    yield Variant(f"one level of {GAP} frames", f"single-{seed}", {"levels": (single,), "epochs": 20, "copies": 4}, {})
     for levels in (1, 2):
         yield Variant(f"first {levels} of 3 levels", f"shipped-{seed}", {}, {"levels": levels})
     yield Variant("motion of the camera known", f"shipped-{seed}", {}, {}, camera=True)
@@ -174,6 +176,9 @@ def leave_one_out(folder: Path, out: Path, seeds: Sequence[int], file: Path) -> 
         for name in scenes:
             others = [given for given in learned if given.name != name]
             weights[name] = trained(others, out / f"mot15-{name}-{seed}", seed, {})
+            kept = out / str(seed) / "leave-one-out" / f"{name}.safetensors"
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(weights[name], kept)
         figures = follow(scenes, weights, {}, False, "MOT15")
         add(file, {"table": "MOT15", "network": "leave-one-out", "seed": seed, **figures})
 

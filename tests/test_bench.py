@@ -516,6 +516,11 @@ def test_durations(seconds: float, said: str) -> None:
     assert table.duration(seconds) == said
 
 
+def test_every_headline_begins_an_entry() -> None:
+    names = [name for of_kind in table.headline_names().values() for name in of_kind]
+    assert [start for start in table.HEADLINES if not any(name.startswith(start) for name in names)] == []
+
+
 def test_coverage_leaves_out_what_numba_compiles() -> None:
     """Functions in tuples, in calls, and under njit; lines that ran and did not are counted apart from those."""
     source = """\
