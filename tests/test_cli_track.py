@@ -213,5 +213,5 @@ def test_the_motion_of_the_camera_is_read_from_beside_the_detections(sequences: 
     assert set(found.box[found.frame == 2, 0]) == set(box[shaken.frame == 2, 0])
     file.write_text("1 2 3\n")
     broken = invoke(sequences / "yard", "-o", tmp_path / "broken.txt")
-    assert broken.exit_code == 3 and "gmc.txt: must hold 7 finite numbers" in broken.output
+    assert broken.exit_code == 3 and "gmc.txt:1: line must have 7 columns, got 3" in broken.output
     assert invoke(sequences / "yard", "--method", "byte", "-o", tmp_path / "byte.txt").exit_code == 0

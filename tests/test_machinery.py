@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import gc
 import inspect
 import json
@@ -522,12 +523,22 @@ def resident() -> int:
 
 
 def growth(call: Callable[[], Any], times: int) -> tuple[int, int]:
-    """Bytes and Python's objects that some calls leave behind."""
-    gc.collect()
+    """Bytes and Python's objects that some calls leave behind.
+
+    Memory that was freed goes back to the system before and after: else a leak would first fill what others have left.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+
+    def settle() -> None:
+        gc.collect()
+        if trim is not None:
+            trim(0)
+
+    settle()
     before = resident(), sys.getallocatedblocks()
     for _ in range(times):
         call()
-    gc.collect()
+    settle()
     return resident() - before[0], sys.getallocatedblocks() - before[1]
 
 
