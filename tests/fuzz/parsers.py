@@ -529,9 +529,11 @@ def _tracker() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return _weights.read(neural.SHIPPED)
 
 
-def _try_tracker(rng: Rng, folder: Path) -> int:
-    """Settings of a shipped network that say something else."""
-    arrays, config = _tracker()
+def _try_settings(
+    rng: Rng, folder: Path, held: tuple[dict[str, np.ndarray], dict[str, Any]], load: Callable[[Path], Any]
+) -> int:
+    """Settings of a network that say something else."""
+    arrays, config = held
     for _ in range(int(rng.integers(1, 4))):
         config = mutate.json_value(rng, config)
     path = folder / "model.safetensors"
@@ -540,10 +542,15 @@ def _try_tracker(rng: Rng, folder: Path) -> int:
     except (ValueError, TypeError):  # not what JSON holds, or no mapping
         return 0
     try:
-        neural.load_solver(path)
+        load(path)
     except DataFormatError as error:
         refused(error, path)
     return 1
+
+
+def _try_tracker(rng: Rng, folder: Path) -> int:
+    """Of the tracker that is shipped."""
+    return _try_settings(rng, folder, _tracker(), neural.load_solver)
 
 
 @functools.cache
@@ -559,22 +566,10 @@ def _network() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _try_network(rng: Rng, folder: Path) -> int:
-    """Settings of a network for segmentation that say something else."""
+    """Of a network for segmentation."""
     from cv3gpu.nn import postprocess
 
-    arrays, config = _network()
-    for _ in range(int(rng.integers(1, 4))):
-        config = mutate.json_value(rng, config)
-    path = folder / "model.safetensors"
-    try:
-        _weights.write(path, arrays, config)
-    except (ValueError, TypeError):
-        return 0
-    try:
-        postprocess.load_network(path)
-    except DataFormatError as error:
-        refused(error, path)
-    return 1
+    return _try_settings(rng, folder, _network(), postprocess.load_network)
 
 
 @functools.cache
