@@ -6,6 +6,7 @@ peers that round to TF32 say so in their names.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -120,8 +121,7 @@ def _setup(shape: Shape, batch: int, dtype: str, layout: str, operation: str, de
     kernel = (shape.cout, shape.cin // shape.groups, shape.kernel, shape.kernel)
     sizes = {"x": full, "grad": (batch, shape.cout, *full[2:]), "weight": kernel}
     first, second = (
-        torch.randn(sizes[name], generator=generator).to(device, getattr(torch, dtype))
-        for name in ARGUMENTS[operation]
+        torch.randn(sizes[name], generator=generator).to(device, getattr(torch, dtype)) for name in ARGUMENTS[operation]
     )
     call = _torch_call(torch, shape, operation)
     with torch.no_grad():
@@ -171,6 +171,62 @@ def _entry(key: str, shape: Shape, batch: int, dtype: str, layout: str, operatio
         priority=priority,
     )
 
+
+# ---- a convolution, its batch norm in use, and ReLU -------------------------------------------------------
+
+
+def _epilogue_setup(shape: Shape, batch: int, dtype: str, layout: str, device: str) -> Work:
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    generator = torch.Generator().manual_seed(0)
+    kernel = shape.cout, shape.cin // shape.groups, shape.kernel, shape.kernel
+    x = torch.randn((batch, shape.cin, shape.size, shape.size), generator=generator)
+    weight = torch.randn(kernel, generator=generator)
+    gain, offset, mean = (torch.randn(shape.cout, generator=generator) for _ in range(3))
+    variance = weight[0].numel() * (1 + torch.rand(shape.cout, generator=generator))
+    scale = gain / (variance + 1e-5).sqrt()
+    tensors = x, weight, gain, offset, mean, variance, scale, offset - mean * scale
+    x, weight, gain, offset, mean, variance, scale, bias = (t.to(device, getattr(torch, dtype)) for t in tensors)
+    geometry = shape.arguments
+
+    def three(x: Any, weight: Any) -> Any:
+        y = functional.conv2d(x, weight, None, **geometry)
+        return functional.relu_(functional.batch_norm(y, mean, variance, gain, offset))
+
+    def folded(x: Any, weight: Any) -> Any:
+        return functional.relu_(functional.conv2d(x, weight, bias, **geometry))
+
+    sums = functional.conv2d(x.double(), weight.double(), None, **geometry)
+    reference = (sums * scale.double()[:, None, None] + bias.double()[:, None, None]).clamp_min(0)
+    searches = device == "cuda" and shape.groups == 1
+    found = {
+        f"{name}: convolution, norm, ReLU": way
+        for name, way in peers.torch_peers(torch, three, (x, weight), searches=searches, tf32=False).items()
+    }
+    scaled = weight * scale[:, None, None, None]
+    by_hand = peers.torch_peers(torch, folded, (x, scaled), searches=searches, tf32=False)
+    found |= {f"{name}: norm folded by hand, ReLU": way for name, way in by_hand.items()}
+    options = {**geometry, "scale": scale, "activation": "relu"}
+    given = peers.formats(torch, x, weight)[layout]
+    return Work(
+        ours=lambda: cv3gpu.conv2d(*given, bias, **options),
+        errors=lambda got: dense_errors(reference, got),
+        peers=found,
+    )
+
+
+def _epilogue_entry(key: str, shape: Shape, batch: int, dtype: str, layout: str, device: str) -> Entry:
+    plain = _entry(key, shape, batch, dtype, layout, "forward", device)
+    return dataclasses.replace(
+        plain,
+        name=f"conv2d with norm and ReLU {key} batch {batch} {dtype} {layout} {device}",
+        shape=f"{plain.shape}, scale, bias and ReLU in the kernel",
+        setup=lambda: _epilogue_setup(shape, batch, dtype, layout, device),
+    )
+
+
+EPILOGUES = ("D1", "D6", "M2", "X5")
+CPU_EPILOGUES = ("D1", "D6", "M2", "X5/4")
 
 # ---- transposed convolutions ------------------------------------------------------------------------------
 
@@ -301,24 +357,43 @@ def _upscale_entry(key: str, shape: Upscale, batch: int, dtype: str, layout: str
 
 
 DTYPES, LAYOUTS = ("float32", "bfloat16", "float16"), ("NCHW", "channels_last")
+CHOICES = tuple(itertools.product((8, 1), DTYPES, LAYOUTS))
 ENTRIES = [
-    _entry(key, SHAPES[key], *choice, "cuda")
-    for choice in itertools.product((8, 1), DTYPES, LAYOUTS, OPERATIONS)
-    for key in SHAPES
-] + [
-    _entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
-    for operation in OPERATIONS
-    for key, shape in CPU_SHAPES.items()
-] + [
-    _upscale_entry(key, shape, *choice, "cuda")
-    for choice in itertools.product((8, 1), DTYPES, LAYOUTS, UPSCALE_OPERATIONS)
-    for key, shape in UPSCALES.items()
-    if not shape.bilinear or choice[-1] == "forward"
-] + [
-    _upscale_entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
-    for operation in UPSCALE_OPERATIONS
-    for key, shape in CPU_UPSCALES.items()
-    if not shape.bilinear or operation == "forward"
+    *(
+        _entry(key, SHAPES[key], *choice, operation, "cuda")
+        for choice in CHOICES
+        for operation in OPERATIONS
+        for key in SHAPES
+    ),
+    *(
+        _entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
+        for operation in OPERATIONS
+        for key, shape in CPU_SHAPES.items()
+    ),
+    *(
+        _epilogue_entry(key, SHAPES[key], *choice, "cuda")
+        for choice in CHOICES
+        if choice[1] != "float16"
+        for key in EPILOGUES
+    ),
+    *(
+        _epilogue_entry(key, CPU_SHAPES[key], 1, "float32", layout, "cpu")
+        for layout in LAYOUTS
+        for key in CPU_EPILOGUES
+    ),
+    *(
+        _upscale_entry(key, shape, *choice, operation, "cuda")
+        for choice in CHOICES
+        for operation in UPSCALE_OPERATIONS
+        for key, shape in UPSCALES.items()
+        if not shape.bilinear or operation == "forward"
+    ),
+    *(
+        _upscale_entry(key, shape, 1, "float32", "NCHW", operation, "cpu")
+        for operation in UPSCALE_OPERATIONS
+        for key, shape in CPU_UPSCALES.items()
+        if not shape.bilinear or operation == "forward"
+    ),
 ]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import cv3gpu
-from cv3gpu.crf import operators
+from cv3gpu.crf import arguments, operators
 
 from . import peers
 from .entry import Entry, Errors, Way, Work, dense_errors
@@ -36,7 +36,7 @@ BLOCK = {"cpu": (128, 2048), "cuda": (1024, 65536)}  # of the matrix of all pair
 
 WEIGHTS = ("compat_smooth", "compat_bilateral")
 SETTINGS = {
-    name: dict(zip(operators.PARAMETERS, values, strict=True))
+    name: dict(zip(arguments.PARAMETERS, values, strict=True))
     for name, values in {"80/13": (3.0, 3.0, 80.0, 13.0, 10.0), "67/3": (1.0, 3.0, 67.0, 3.0, 4.0)}.items()
 }
 

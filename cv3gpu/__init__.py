@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # what __getattr__ below finds, for type checkers and editors
     from .errors import BackendUnavailableError as BackendUnavailableError
     from .errors import ConvergenceWarning as ConvergenceWarning
     from .errors import DataFormatError as DataFormatError
+    from .errors import DivergedError as DivergedError
     from .errors import KernelCompileError as KernelCompileError
     from .errors import OutOfMemoryError as OutOfMemoryError
     from .graphcut import alpha_beta_swap as alpha_beta_swap
@@ -133,6 +134,7 @@ _HOME = {
         "BackendUnavailableError",
         "ConvergenceWarning",
         "DataFormatError",
+        "DivergedError",
         "KernelCompileError",
         "OutOfMemoryError",
     ),

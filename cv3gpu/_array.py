@@ -47,6 +47,7 @@ __all__ = [
     "host_values",
     "memory_format",
     "module",
+    "on_device_of",
     "on_gpu",
     "pointer",
     "strides",
@@ -384,6 +385,30 @@ def _torch_operator(name: str) -> Callable[..., Any] | None:
     return OPERATORS.get(name)
 
 
+def _called(op: str, library: str | None, x: Any, function: Callable[..., R], args: Any, kwargs: Any) -> R:
+    """The function's result, with the device of an array current; a lack of memory is told as an operator's."""
+    try:
+        if library == "torch" and x.is_cuda:
+            claim_cuda(op)
+            with sys.modules["torch"].cuda.device(x.device):
+                return function(*args, **kwargs)
+        if library == "cupy":
+            claim_cuda(op)
+            with x.device:
+                return function(*args, **kwargs)
+        return function(*args, **kwargs)
+    except (MemoryError, RuntimeError) as error:
+        missing = _out_of_memory(op, error, x)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def on_device_of(x: Any, op: str, function: Callable[..., R], *args: Any) -> R:
+    """``function(*args)`` as :func:`array_op` would run it for an array that is no argument of the operator itself."""
+    return _called(op, family(x), x, function, args, {})
+
+
 def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function of the arguments ``names`` an operator on NumPy, CuPy and torch arrays.
 
@@ -420,27 +445,11 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 _refuse_mixed(op, found)
             return library, first
 
-        def run(library: str | None, first: Any, args: Any, kwargs: Any) -> R:
+        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+            library, first = checked(args, kwargs)
             if library == "torch":
                 check_device(op, names[0], first)
-            try:
-                if library == "torch" and first.is_cuda:
-                    claim_cuda(op)
-                    with sys.modules["torch"].cuda.device(first.device):
-                        return function(*args, **kwargs)
-                if library == "cupy":
-                    claim_cuda(op)
-                    with first.device:
-                        return function(*args, **kwargs)
-                return function(*args, **kwargs)
-            except (MemoryError, RuntimeError) as error:
-                missing = _out_of_memory(op, error, first)
-                if missing is None:
-                    raise
-                raise missing from error
-
-        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-            return run(*checked(args, kwargs), args, kwargs)
+            return _called(op, library, first, function, args, kwargs)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -449,7 +458,8 @@ def array_op(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 registered = _torch_operator(op)
                 if registered is not None:
                     return registered(*args, **kwargs)
-            return run(library, first, args, kwargs)
+                check_device(op, names[0], first)
+            return _called(op, library, first, function, args, kwargs)
 
         wrapper.plain = plain  # type: ignore[attr-defined]
         return wrapper

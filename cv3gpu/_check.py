@@ -13,10 +13,14 @@ __all__ = [
     "dtype",
     "fail",
     "flag",
+    "fraction",
+    "half_neighbours",
     "integer",
+    "integers",
     "kind",
     "message",
     "ndim",
+    "not_negative",
     "pair",
     "real",
     "said",
@@ -83,6 +87,12 @@ def dtype(op: str, argument: str, x: Any, allowed: Sequence[str]) -> None:
         fail(op, argument, f"have dtype {' or '.join(allowed)}", name, error=TypeError)
 
 
+def integers(op: str, argument: str, x: Any) -> None:
+    """The array holds integers (bools are none)."""
+    if not (name := name_of(x.dtype)).startswith(("int", "uint")):
+        fail(op, argument, "be integers", name, error=TypeError)
+
+
 def same_dtype(op: str, argument: str, x: Any, other: str, y: Any) -> None:
     """The array has the dtype of another argument."""
     if x.dtype != y.dtype:
@@ -143,11 +153,38 @@ def real(op: str, argument: str, value: Any, *, positive: bool = False) -> float
     return number
 
 
+def not_negative(op: str, argument: str, value: Any) -> float:
+    """A finite real number, 0 at least (not a bool)."""
+    number = real(op, argument, value)
+    if number < 0:
+        fail(op, argument, "not be negative", value)
+    return number
+
+
+def fraction(op: str, argument: str, value: Any) -> float:
+    """A number from 0 to 1 (not a bool)."""
+    number = real(op, argument, value)
+    if not 0 <= number <= 1:
+        fail(op, argument, "be from 0 to 1", value)
+    return number
+
+
 def flag(op: str, argument: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):
         fail(op, argument, "be True or False", said(value), error=TypeError)
     return value
+
+
+# The offsets (dy, dx) of a pixel's neighbours by edges, and by corners as well: one of each two opposite ones.
+_HALF = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}
+
+
+def half_neighbours(op: str, argument: str, connectivity: Any) -> tuple[tuple[int, int], ...]:
+    """The offsets (dy, dx) to half of a pixel's 4 or 8 neighbours, one of each two opposite ones."""
+    if isinstance(connectivity, bool) or connectivity not in tuple(_HALF):
+        fail(op, argument, "be 4 or 8", shown(connectivity))
+    return _HALF[connectivity]
 
 
 def choice(op: str, argument: str, value: Any, allowed: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _segment, _segment_cluster, _segment_cut, _segment_net, _segment_slic, _track, mot, viz
 from .checkerboard import checkerboard_study
-from .mot.report import _SHOWN, COMBINED
+from .mot.report import COMBINED, SHOWN
 from .viz.html import MOST_FRAMES
 
 __all__ = ["bench", "clusters", "comparison", "crf", "cut", "demo", "evaluation", "net", "superpixels", "tracks"]
@@ -101,8 +101,11 @@ def superpixels(title: str, image: Array, labels: Array) -> viz.Page:
 
 
 def clusters(title: str, name: str, image: Array, found: _segment_cluster.Found) -> viz.Page:
-    """Of `segment kmeans`, `meanshift`, `spectral` and `ncut`: segments, cuts, eigenvectors, the filtered image."""
+    """Of `segment kmeans`, `meanshift`, `spectral` and `ncut`: segments, iterations, cuts, eigenvectors, modes."""
     page = _regions(viz.Page(f"{title}: {name}"), image, found.labels)
+    if found.course is not None:
+        course = _segment_cluster.pictures(found.course)
+        page.slider(course, title=found.course.title, start=0, note=found.course.note)
     stages = _segment_cluster.stages(found)[: MOST_PICTURES + 1]
     if len(stages) > 1:
         shown = {f"{k} cuts" if k != 1 else "1 cut": viz.boundaries(image, labels) for k, labels in enumerate(stages)}
@@ -190,7 +193,7 @@ def _percent(value: Any) -> str:
 def _figures(page: viz.Page, first: str, rows: Mapping[str, Mapping[str, Any]], title: str, foot: Any = None) -> None:
     """A table of the best-known figures of sequences or trackers, ratios in percent."""
     known = next(iter(rows.values()))
-    columns = {heading: key for heading, (key, _) in _SHOWN.items() if key in known}
+    columns = {heading: key for heading, (key, _) in SHOWN.items() if key in known}
     cells = [[name, *(figures[key] for key in columns.values())] for name, figures in rows.items()]
     below = [] if foot is None else [[COMBINED, *(foot[key] for key in columns.values())]]
     note = "Ratios in percent. A click on a heading sorts."

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from ._njit import inlined
+from ._pool_lanes import WINDOWS, check_window, gather_pairs, gather_window, put_pairs, put_window
 
 Array = np.ndarray[Any, Any]
 
 _NOWHERE, _BAD = -1, -2
-_RUN = 16  # windows side by side that are done at a time, in vectors
-_LONG = 64  # windows in a row from which a loop over all of them pays, which does what is left over one by one
+_MOST = 2**31  # pixels of a plane that `_pool_lanes` takes
+_TAPS = 32  # of a window up to which all are compared with its index
 
 
 @inlined
@@ -26,6 +27,14 @@ def _side_by_side(h: int, w: int, out_h: int, out_w: int, kh: int, kw: int, sh: 
     """Whether windows are of 2 x 2 pixels, inside, and cover whole rows."""
     square = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph + pw == 0 and dh + dw == 2
     return square and 2 * out_h <= h and 2 * out_w == w
+
+
+@inlined
+def _in_pairs(h: int, w: int, out_h: int, out_w: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int,
+              dw: int) -> bool:  # fmt: skip
+    """Whether windows are for `put_pairs` and `gather_pairs`."""
+    wide = out_w >= WINDOWS and h * w < _MOST
+    return wide and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
 
 
 # ---- pooling --------------------------------------------------------------------------------------------
@@ -195,38 +204,6 @@ def _quick(index: int, compact: bool, start: int, left: int, low: int, high: int
 
 
 @inlined
-def _scatter_pairs(values: Array, index: Array, start: int, w: int, upper: Array, lower: Array) -> int:
-    """Both rows of windows of 2 x 2 pixels side by side; returns how many values have no place there.
-
-    Window o counts from ``start + 2 o`` on, and its second row from w after that.
-    """
-    zero, lost = values.dtype.type(0), 0
-    for o in range(_RUN):
-        v, t = values[o], index[o] - start - 2 * o
-        a, b, c, d = t == 0, t == 1, t == w, t == w + 1
-        upper[2 * o] = v if a else zero
-        upper[2 * o + 1] = v if b else zero
-        lower[2 * o] = v if c else zero
-        lower[2 * o + 1] = v if d else zero
-        lost += 0 if a | b | c | d else 1
-    return lost
-
-
-@inlined
-def _scatter_compact_pairs(values: Array, index: Array, upper: Array, lower: Array) -> Any:
-    """The same of compact indices."""
-    zero, lost = values.dtype.type(0), np.int32(0)
-    for o in range(_RUN):
-        v, t = values[o], np.int32(index[o])
-        upper[2 * o] = v if t == 0 else zero
-        upper[2 * o + 1] = v if t == 1 else zero
-        lower[2 * o] = v if t == 2 else zero
-        lower[2 * o + 1] = v if t == 3 else zero
-        lost += np.int32(t > 3)
-    return lost
-
-
-@inlined
 def _clear(part: Array) -> None:
     for k in range(part.shape[0]):
         part[k] = 0
@@ -246,18 +223,18 @@ def _scatter_inner(values: Array, index: Array, place: Array, plane: Array, star
     return values.shape[0]
 
 
-def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: int, first: int, last: int, kh: int,
-             kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
+def _scatter(values: Array, index: Array, place: Array, out: Array, lost: Array, h: int, w: int, first: int, last: int,
+             kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
              add: bool) -> int:  # fmt: skip
     """Puts, or adds, values where the indices point, windows in order; all else becomes zero.
 
     ``out`` [planes, H W] is cleared as windows come near, so that it goes to memory once. ``place[t]`` is how far tap t
-    lies behind the window's start. Returns -1, or where in ``index`` the first bad index is.
+    lies behind the window's start, ``lost`` [1] is work space. Returns -1, or where in ``index`` the first bad one is.
     """
     out_h, out_w = values.shape[1], values.shape[2]
     inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
     reciprocal = _reciprocal(dh * w, kh, dw)
-    pairs = out_w >= _RUN and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    pairs = _in_pairs(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         cleared, plane = 0, out[p]
@@ -266,16 +243,9 @@ def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: i
             reach = min(h, top + (kh - 1) * dh + 1) * w
             row, places = values[p, oh], index[p, oh]
             if pairs:
-                upper, lower, cleared = plane[reach - 2 * w : reach - w], plane[reach - w : reach], reach
-                lost = 0
-                for ow in range(0, out_w, _RUN):
-                    o = min(ow, out_w - _RUN)  # the last run reaches back
-                    v, i, a, b = row[o:], places[o:], upper[2 * o :], lower[2 * o :]
-                    if compact:
-                        lost += _scatter_compact_pairs(v, i, a, b)
-                    else:
-                        lost += _scatter_pairs(v, i, top * w + 2 * o, w, a, b)
-                if lost == 0:
+                lost[0], cleared = 0, reach
+                put_pairs(row, places, top * w, w, plane, lost)
+                if lost[0] == 0:
                     continue
                 _clear(plane[reach - 2 * w : reach])
             if cleared < reach:
@@ -301,66 +271,57 @@ def _scatter(values: Array, index: Array, place: Array, out: Array, h: int, w: i
     return bad
 
 
-def _scatter_last(values: Array, index: Array, place: Array, out: Array, h: int, w: int, p: int, first: int,
-                  last: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool,
-                  add: bool) -> int:  # fmt: skip
+@inlined
+def _put_checked(row: Array, places: Array, place: Array, plane: Array, start: int, first: int, done: int,
+                 compact: bool, add: bool) -> None:  # fmt: skip
+    """Puts, or adds, some channels of one window, whose indices are known to be good."""
+    if compact:
+        for c in range(first, done):
+            at = np.uint64(start + place[places[c]])  # unsigned, it needs no look at whether it counts from the end
+            plane[at, c] = plane[at, c] + row[c] if add else row[c]
+    else:
+        for c in range(first, done):
+            at = np.uint64(places[c])
+            plane[at, c] = plane[at, c] + row[c] if add else row[c]
+
+
+def _scatter_last(values: Array, index: Array, place: Array, out: Array, lost: Array, h: int, w: int, p: int,
+                  first: int, last: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int,
+                  compact: bool, add: bool) -> int:  # fmt: skip
     """As `_scatter`, channels last, ``out`` [N, H W, C]."""
     out_h, out_w, channels = values.shape[1], values.shape[2], values.shape[3]
-    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
-    reciprocal = _reciprocal(dh * w, kh, dw)
+    blocks = (last - first) // WINDOWS if h * w < _MOST and dh + dw == 2 else 0
+    done = first + blocks * WINDOWS
+    inside = kh == sh and kw == sw and ph + pw == 0 and out_h * sh <= h and out_w * sw <= w
+    tiles = inside and blocks > 0 and kh * kw <= _TAPS
     bad, cleared, plane = -1, 0, out[p]
     for oh in range(out_h + 1):
         top = oh * sh - ph
         reach = min(h, top + (kh - 1) * dh + 1) * w if oh < out_h else h * w
         for at in range(cleared, reach):
-            pixel = plane[at][first:last]
-            for c in range(last - first):
-                pixel[c] = 0
+            written = tiles and oh < out_h and at % w < out_w * sw
+            _clear(plane[at][done if written else first : last])
         cleared = max(cleared, reach)
         if oh == out_h:
             break
         low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
         for ow in range(out_w):
             left, row, places = ow * sw - pw, values[p, oh, ow], index[p, oh, ow]
-            start, inside = top * w + left, inner <= ow < inner_end
-            for c in range(first, last):
-                at = _NOWHERE
-                if inside:
-                    at = _quick(int(places[c]), compact, start, left, low, high, place, dh * w, reciprocal, w, kw)
-                if at < 0:
-                    at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
-                if at >= 0:
+            start, lost[0] = top * w + left, 0
+            if tiles:
+                put_window(row, places, first, blocks, start, kh, kw, w, plane, lost)
+            else:
+                check_window(places, first, blocks, start, low, high, _first_tap(left, dw), _end_tap(left, dw, w, kw),
+                             kw, w, lost)  # fmt: skip
+                if lost[0] == 0:
+                    _put_checked(row, places, place, plane, start, first, done, compact, add)
+            for c in range(first if lost[0] else done, last):
+                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                if at >= 0 and (c >= done or not tiles):
                     plane[at, c] = plane[at, c] + row[c] if add else row[c]
                 elif at == _BAD and bad < 0:
                     bad = ((p * out_h + oh) * out_w + ow) * channels + c
     return bad
-
-
-@inlined
-def _gather_pairs(upper: Array, lower: Array, index: Array, start: int, w: int, out: Array) -> int:
-    """The transpose of `_scatter_pairs`."""
-    lost = 0
-    for o in range(_RUN):
-        t = index[o] - start - 2 * o
-        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
-        v = b if t == 1 else a
-        v = c if t == w else v
-        out[o] = d if t == w + 1 else v
-        lost += 0 if (t == 0) | (t == 1) | (t == w) | (t == w + 1) else 1
-    return lost
-
-
-def _gather_compact_pairs(upper: Array, lower: Array, index: Array, out: Array) -> Any:
-    """The same of compact indices, of a whole row: a run of these is not done in vectors."""
-    lost = np.int32(0)
-    for o in range(out.shape[0]):
-        t = np.int32(index[o])
-        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
-        v = b if t == 1 else a
-        v = c if t == 2 else v
-        out[o] = d if t == 3 else v
-        lost += np.int32(t > 3)
-    return lost
 
 
 def _gather_inner(plane: Array, index: Array, place: Array, out: Array, start: int, left: int, sw: int, low: int,
@@ -375,29 +336,22 @@ def _gather_inner(plane: Array, index: Array, place: Array, out: Array, start: i
     return out.shape[0]
 
 
-def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: int, first: int, last: int, kh: int,
-            kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
+def _gather(source: Array, index: Array, place: Array, out: Array, lost: Array, h: int, w: int, first: int, last: int,
+            kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, compact: bool) -> int:  # fmt: skip
     """The values of ``source`` [planes, H W] at the indices, zero where one points nowhere; returns as `_scatter`."""
     out_h, out_w = out.shape[1], out.shape[2]
     inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
     reciprocal = _reciprocal(dh * w, kh, dw)
-    pairs = out_w >= (_LONG if compact else _RUN) and _side_by_side(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
+    pairs = _in_pairs(h, w, out_h, out_w, kh, kw, sh, sw, ph, pw, dh, dw)
     bad = -1
     for p in range(first, last):
         plane = source[p]
         for oh in range(out_h):
             top, row, places = oh * sh - ph, out[p, oh], index[p, oh]
             if pairs:
-                start = top * w
-                upper, lower = plane[start : start + w], plane[start + w : start + 2 * w]
-                lost = 0
-                if compact:
-                    lost += _gather_compact_pairs(upper, lower, places, row)
-                else:
-                    for ow in range(0, out_w, _RUN):
-                        o = min(ow, out_w - _RUN)  # the last run reaches back
-                        lost += _gather_pairs(upper[2 * o :], lower[2 * o :], places[o:], start + 2 * o, w, row[o:])
-                if lost == 0:
+                lost[0] = 0
+                gather_pairs(row, places, top * w, w, plane, lost)
+                if lost[0] == 0:
                     continue
             low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
             ow = 0
@@ -417,27 +371,27 @@ def _gather(source: Array, index: Array, place: Array, out: Array, h: int, w: in
     return bad
 
 
-def _gather_last(source: Array, index: Array, place: Array, out: Array, h: int, w: int, p: int, first: int, last: int,
-                 kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int,
+def _gather_last(source: Array, index: Array, place: Array, out: Array, lost: Array, h: int, w: int, p: int,
+                 first: int, last: int, kh: int, kw: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int,
                  compact: bool) -> int:  # fmt: skip
     """As `_gather`, channels last, ``source`` [N, H W, C]."""
     out_h, out_w, channels = out.shape[1], out.shape[2], out.shape[3]
-    inner, inner_end = _inner(compact, w, out_w, kw, sw, pw, dw)
-    reciprocal = _reciprocal(dh * w, kh, dw)
+    blocks = (last - first) // WINDOWS if h * w < _MOST and kh * kw <= _TAPS else 0
     bad, plane = -1, source[p]
     for oh in range(out_h):
         top = oh * sh - ph
         low, high = _first_tap(top, dh), _end_tap(top, dh, h, kh)
         for ow in range(out_w):
             left, row, places = ow * sw - pw, out[p, oh, ow], index[p, oh, ow]
-            start, inside = top * w + left, inner <= ow < inner_end
-            for c in range(first, last):
-                at = _NOWHERE
-                if inside:
-                    at = _quick(int(places[c]), compact, start, left, low, high, place, dh * w, reciprocal, w, kw)
-                if at < 0:
-                    at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
-                row[c] = plane[max(at, 0), c] if at >= 0 else 0
+            left_tap, right_tap = _first_tap(left, dw), _end_tap(left, dw, w, kw)
+            lost[0] = 0
+            gather_window(row, places, first, blocks, top * w + left, low, high, left_tap, right_tap, kw, dh * w, dw,
+                          plane, lost)  # fmt: skip
+            done = first + blocks * WINDOWS
+            for c in range(first if lost[0] else done, last):
+                at = _pixel(int(places[c]), compact, top, left, h, w, kh, kw, dh, dw)
+                if c >= done:
+                    row[c] = plane[at, c] if at >= 0 else 0
                 if at == _BAD and bad < 0:
                     bad = ((p * out_h + oh) * out_w + ow) * channels + c
     return bad
@@ -448,7 +402,10 @@ POOL = (
     (_side_by_side, _first_tap, _end_tap, _take, _write, _pool_row, _pool_pairs, _pool),
     (_first_tap, _end_tap, _take, _write, _pool_last),
 )
-_FOUND = _first_tap, _end_tap, _pixel, _inner, _reciprocal, _quick
-_ROWS = *_FOUND, _side_by_side
-SCATTER = (*_ROWS, _scatter_pairs, _scatter_compact_pairs, _clear, _scatter_inner, _scatter), (*_FOUND, _scatter_last)
-GATHER = (*_ROWS, _gather_pairs, _gather_compact_pairs, _gather_inner, _gather), (*_FOUND, _gather_last)
+_FOUND = _first_tap, _end_tap, _pixel
+_ROWS = *_FOUND, _inner, _reciprocal, _quick, _side_by_side, _in_pairs
+SCATTER = (
+    (*_ROWS, put_pairs, _clear, _scatter_inner, _scatter),
+    (*_FOUND, put_window, check_window, _put_checked, _clear, _scatter_last),
+)
+GATHER = (*_ROWS, gather_pairs, _gather_inner, _gather), (*_FOUND, gather_window, _gather_last)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _array, _files, _pictures, densecrf, viz
-from .crf.mean_field import NORMALIZATIONS
+from .crf.arguments import MOST_LABELS, NORMALIZATIONS
 from .errors import DataFormatError
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-MOST_LABELS = densecrf.MOST_LABELS
 DRAWN = (0, 1, 2, 5, 10)  # iterations in the picture
 NEAR = 1e-3, 1e-2  # how far a probability may lie outside 0–1, and their sum from 1: 16-bit numbers do
 

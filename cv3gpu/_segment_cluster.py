@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,15 +10,37 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _array, _segment_slic, viz
+from .errors import ConvergenceWarning
 from .superpixel.model import XYZ, linear
 
-__all__ = ["Found", "edges", "k_means", "lab", "mean_shift", "normalized_cut", "spectral", "stages", "write"]
+__all__ = [
+    "Course",
+    "Found",
+    "edges",
+    "k_means",
+    "lab",
+    "mean_shift",
+    "normalized_cut",
+    "pictures",
+    "spectral",
+    "stages",
+    "write",
+]
 
 Array = np.ndarray[Any, Any]
 Put = Callable[[Array], Any]
 
 DRAWN = 9  # eigenvectors in the picture
 SMALL = (6 / 29) ** 3  # below, Lab is linear in the light
+STEPS = 8  # pictures of a course
+
+
+class Course(NamedTuple):
+    """How iterations went, for a page: what it is called, what is said below, and what makes the pictures by name."""
+
+    title: str
+    note: str
+    pictures: Callable[[], dict[str, Array]]  # [H, W, 3], uint8
 
 
 class Found(NamedTuple):
@@ -29,6 +52,7 @@ class Found(NamedTuple):
     eigenvectors: Array | None = None  # [H, W, k]
     filtered: Array | None = None  # [H, W, 3], Lab
     cuts: tuple[Sequence[Any], Sequence[int]] = ((), ())  # the two-way cuts, and each segment's node among them
+    course: Course | None = None
 
 
 def lab(image: Array) -> Array:
@@ -54,22 +78,50 @@ def k_means(image: Array, options: Mapping[str, Any], put: Put) -> Found:
     import cv3gpu
 
     y, x = np.indices(image.shape[:2]) * options["nearness"]
-    points = np.concatenate([lab(image), y[..., None], x[..., None]], 2).reshape(-1, 5)
-    found = cv3gpu.kmeans(put(points), options["clusters"], n_init=options["starts"], seed=options["seed"])
-    labels = _array.to_host(found.labels).reshape(image.shape[:2])
-    return Found(labels, {"inertia": float(found.inertia), "iterations": int(found.n_iter)})
+    points = put(np.concatenate([lab(image), y[..., None], x[..., None]], 2).reshape(-1, 5))
+    count, seed, starts = options["clusters"], options["seed"], options["starts"]
+    found = cv3gpu.kmeans(points, count, n_init=starts, seed=seed)
+
+    def pictures() -> dict[str, Array]:
+        """Of the first run: what begins with the centroids of an iteration goes on as it would have."""
+        course, done, begin = {}, 0, "k-means++"
+        for k in _some(cv3gpu.kmeans(points, count, seed=seed).n_iter):
+            here = cv3gpu.kmeans(points, count, init=begin, max_iter=k - done, seed=seed)
+            done, begin = k, here.centroids
+            labels = _array.to_host(here.labels).reshape(image.shape[:2])
+            course[f"iteration {k}"] = viz.mean_colours(image, labels)
+        return course
+
+    note = f"The first of {starts} runs, of which the best counts." if starts > 1 else ""
+    return Found(
+        _array.to_host(found.labels).reshape(image.shape[:2]),
+        {"inertia": float(found.inertia), "iterations": int(found.n_iter)},
+        course=Course("k-means, iteration by iteration", f"Each cluster in its mean colour. {note}".strip(), pictures),
+    )
+
+
+def _some(last: int) -> list[int]:
+    """Some of the iterations from 1 to the last one, close together at first."""
+    return np.unique(np.rint(np.geomspace(1, max(last, 1), STEPS)).astype(int)).tolist()
 
 
 def mean_shift(image: Array, options: Mapping[str, Any], put: Put) -> Found:
     """Regions whose pixels climb to modes near one another."""
-    from .cluster import mean_shift_segmentation
+    from .cluster import mean_shift_filter, mean_shift_segmentation
 
-    found = mean_shift_segmentation(
-        put(lab(image)), options["spatial"], options["range"], options["min_size"], kernel=options["kernel"],
-        tol=options["tol"],
-    )  # fmt: skip
+    given = put(lab(image)), options["spatial"], options["range"]
+    how = {name: options[name] for name in ("kernel", "tol")}
+    found = mean_shift_segmentation(*given, options["min_size"], **how)
+
+    def pictures() -> dict[str, Array]:
+        course = {"start": image}
+        for k in _some(found.n_iter):
+            course[f"step {k}"] = rgb(_array.to_host(mean_shift_filter(*given, max_iter=k, **how)))
+        return course
+
     labels, colours = _array.to_host(found.labels), _array.to_host(found.colors)
-    return Found(labels, {"iterations": int(found.n_iter)}, filtered=colours[labels])
+    course = Course("Mean shift, step by step", "Each pixel in the colour that it has climbed to.", pictures)
+    return Found(labels, {"iterations": int(found.n_iter)}, filtered=colours[labels], course=course)
 
 
 def _affinity(image: Array, options: Mapping[str, Any], put: Put) -> Any:
@@ -152,6 +204,13 @@ def stages(found: Found) -> list[Array]:
             place.append(node)
         maps.append(np.unique(place, return_inverse=True)[1][found.labels])
     return maps
+
+
+def pictures(course: Course) -> dict[str, Array]:
+    """The pictures of a course, which ends before its iterations do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return course.pictures()
 
 
 def write(folder: Path, title: str, image: Array, found: Found) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["cores", "each", "one_thread", "product"]
+__all__ = ["cores", "each", "one_thread", "product", "spans"]
 
 _ROWS = 256  # of a product that BLAS leaves in one thread
 
@@ -24,6 +25,12 @@ _worker = threading.local()
 def cores() -> int:
     """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spans(count: int, most: int) -> list[tuple[int, int]]:
+    """``count`` things in ``most`` equal parts, fewer where there are fewer things: (first, last) of each."""
+    parts = max(1, min(count, most))
+    return list(itertools.pairwise([count * k // parts for k in range(parts + 1)]))
 
 
 def each(function: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any, NamedTuple
 
 from . import mot, viz
 from .errors import DataFormatError
+from .mot import _seqinfo
 
 __all__ = ["METHODS", "Sequence", "Tracked", "animate", "can_animate", "find", "images_of", "link", "track"]
 
 METHODS = ("mpn", "flow", "byte", "sort")
 FPS = 30.0  # where nothing says it
-_MAX_INFO = 1 << 20  # bytes of a seqinfo.ini
 
 
 class Sequence(NamedTuple):
@@ -75,26 +74,15 @@ def _in(folder: Path) -> Path:
 
 
 def _of(file: Path, folder: Path) -> Sequence:
-    info, motion = folder / "seqinfo.ini", folder / "gmc.txt"
+    """The sequence of a file of detections in ``folder``, with what lies beside it there."""
+    info, motion = folder / _seqinfo.NAME, folder / "gmc.txt"
     camera = motion if motion.is_file() else None
     if not info.is_file():
         return Sequence(folder.absolute().name, file, camera=camera)
     with info.open("rb") as opened:
-        text = opened.read(_MAX_INFO).decode("utf-8-sig", errors="replace")
-    rate, length = (_number(info, text, key) for key in ("frameRate", "seqLength"))
-    return Sequence(folder.absolute().name, file, rate or FPS, None if length is None else int(length), camera)
-
-
-def _number(info: Path, text: str, key: str) -> float | None:
-    """A positive number of a seqinfo.ini, whole but for the rate; None where it is not there."""
-    found = re.search(rf"^[ \t]*{key}[ \t]*=(.*)$", text, re.I | re.M)
-    if found is None:
-        return None
-    pattern = r"\d{1,4}(\.\d{1,9})?" if key == "frameRate" else r"\d{1,9}"
-    if not re.fullmatch(pattern, found[1].strip()) or float(found[1]) <= 0:
-        line = text.count("\n", 0, found.start(1)) + 1
-        raise DataFormatError(f"{info}:{line}: {key} must be a positive number, got {found[1].strip()[:40]!r}")
-    return float(found[1])
+        text = _seqinfo.decoded(opened.read(_seqinfo.MAX_BYTES))
+    rate, length = _seqinfo.frame_rate(str(info), text), _seqinfo.length(str(info), text)
+    return Sequence(folder.absolute().name, file, rate or FPS, length, camera)
 
 
 def link(

@@ -348,7 +348,7 @@ def _pair(k: Array, row: int, col: int) -> None:
     k[_COL_OF_ROW, row] = col
 
 
-def _column_minima(cost: Array, f: Array, k: Array, width: int, m: int) -> bool:
+def _column_minima(cost: Array, f: Array, width: int, m: int) -> bool:
     """Column duals = column minima: a valid start where every column gets matched. False if one can't be."""
     for j in range(width):
         f[_OPEN, j] = cost[0, j]
@@ -469,7 +469,7 @@ def _match(cost: Array, f: Array, k: Array, width: int, m: int, square: bool) ->
     The start from the column minima holds only where all of a square problem can be matched.
     """
     _reset(cost.shape[0], f, k, width)
-    if square and not _column_minima(cost, f, k, width, m):
+    if square and not _column_minima(cost, f, width, m):
         return 1
     _row_reduction(cost, f, k, width)
     left = 0

@@ -13,6 +13,7 @@ Names, order, defaults, shapes and meaning of the arguments are pydensecrf's, an
 * ``method="lattice_fine"`` and ``"exact"`` compute the model with less error, and with none.
 * Features have 1 to 8 dimensions.
 * Where pydensecrf raises an unclear error, or takes wrong memory for an argument, an error says what must be.
+* Features that are too far from zero for a lattice's integers are refused, as by :func:`cv3gpu.dense_crf`.
 * Numbers of iterations are integers that are not negative, and shapes and axes those of the array.
 * Unary objects (``ConstUnary``, ``LogisticUnary``) and the types of ``pydensecrf.eigen`` do not exist.
 
@@ -33,12 +34,9 @@ import numpy as np
 
 from . import _array, _check
 from ._array import array_op
-from .crf import mean_field
-from .crf.grid import GridGaussian
+from .crf import arguments, filters, mean_field
+from .crf.arguments import MOST_FEATURES, MOST_LABELS, Sizes
 from .crf.mean_field import MeanField
-from .crf.pairs import AllPairs
-
-_building = threading.Lock()
 
 __all__ = [
     "CONST_KERNEL",
@@ -63,9 +61,7 @@ __all__ = [
     "unary_from_softmax",
 ]
 
-METHODS = ("lattice", "lattice_fine", "exact")
-MOST_LABELS = 1024
-MOST_FEATURES = 8
+_building = threading.Lock()  # of kernels, by whichever thread comes first
 
 
 class UnsupportedError(NotImplementedError):
@@ -118,36 +114,20 @@ def _wrong(value: Any, kind: type) -> type[Exception]:
     return ValueError if isinstance(value, kind) and not isinstance(value, bool) else TypeError
 
 
-def _widths(op: str, argument: str, value: Any, count: int, what: str) -> list[float]:
-    """A positive number, or ``count`` of them."""
-    if isinstance(value, numbers.Number):
-        value = [value] * count
-    if _array.family(value) is not None:
-        value = _array.to_host(value).tolist()
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    if not listed or len(value) != count:
-        _check.fail(op, argument, f"be a number or {what}", repr(value), error=ValueError if listed else TypeError)
-    return [_check.real(op, argument, _item(x), positive=True) for x in value]
-
-
-def _item(x: Any) -> Any:
-    return x.item() if isinstance(x, np.generic) else x
-
-
 def _compatibility(op: str, compat: Any, labels: int) -> np.ndarray:
-    """Mu, [L] for a diagonal or [L, L], float32, from what pydensecrf takes: a number w stands for -w I."""
+    """Mu, [L] or [L, L], float32, a copy on the host; pydensecrf takes a number or an array of float32."""
     if isinstance(compat, numbers.Number):
-        return np.full(labels, -_check.real(op, "compat", _item(compat)), np.float32)
-    wanted = f"be a number, or a float32 array of shape [{labels}] or [{labels}, {labels}]"
-    if _array.family(compat) is None:
-        _check.fail(op, "compat", wanted, _check.kind(compat), error=TypeError)
-    _float32(op, "compat", compat)
-    if tuple(compat.shape) not in ((labels,), (labels, labels)):
-        _check.fail(op, "compat", wanted, tuple(compat.shape))
-    mu = np.array(_array.to_host(compat))
-    if not np.isfinite(mu).all():
-        _check.fail(op, "compat", "be finite", mu.tolist())
-    return mu if mu.ndim == 1 else (mu + mu.T) * np.float32(0.5)
+        compat = _check.real(op, "compat", compat)
+    else:
+        wanted = f"be a number, or a float32 array of shape [{labels}] or [{labels}, {labels}]"
+        if _array.family(compat) is None:
+            _check.fail(op, "compat", wanted, _check.kind(compat), error=TypeError)
+        _float32(op, "compat", compat)
+        if tuple(compat.shape) not in ((labels,), (labels, labels)):
+            _check.fail(op, "compat", wanted, tuple(compat.shape))
+        compat = np.array(_array.to_host(compat))
+    mu: np.ndarray = arguments.compatibility(op, "compat", compat, labels, np.empty(0, np.float32))
+    return mu
 
 
 # ---- the CRF --------------------------------------------------------------------------------------------
@@ -200,7 +180,7 @@ class DenseCRF:
         op = type(self).__name__
         self._nvar = _check.integer(op, "nvar", nvar, 0)
         self._nlabels = _check.integer(op, "nlabels", nlabels, 1, MOST_LABELS)
-        self._method = _check.choice(op, "method", method, METHODS)
+        self._method = _check.choice(op, "method", method, arguments.METHODS)
         self._like: Any = None  # an empty array of the library and device of the arrays so far
         self._unary: Any = None
         self._terms: list[_Term] = []
@@ -275,7 +255,9 @@ class DenseCRF:
             _check.fail(op, "features", f"have 1 to {MOST_FEATURES} dimensions (axis 0)", int(features.shape[0]))
         add = self._adding(op, compat, kernel, normalization)
         own = self._taken(op, "features", features)
-        add(lambda like: self._filter(own[None]))
+        if self._method != "exact" and not _array.on_gpu(own) and own.size:
+            self._check_near(op, "features", float(abs(own).max()))
+        add(lambda like: filters.of_points(own[None], self._method, "float32"))
 
     def _adding(self, op: str, compat: Any, kernel: Any, normalization: Any) -> Callable[[Callable[[Any], Any]], None]:
         """What adds a term, after a check of what all terms have."""
@@ -284,31 +266,24 @@ class DenseCRF:
         word = _word(op, "normalization", normalization, NormalizationType)
 
         def add(filter: Callable[[Any], Any]) -> None:
-            self._terms.append(_Term(filter, mu, mean_field.NORMALIZATIONS[word]))
+            self._terms.append(_Term(filter, mu, arguments.NORMALIZATIONS[word]))
             self._field = None
 
         return add
 
+    def _check_near(self, op: str, argument: str, farthest: float) -> None:
+        arguments.check_near(op, argument, farthest, "exact" if self._method == "exact" else "float32")
+
     def _of_ours(self, op: str, argument: str, x: Any) -> Any:
         """The array as the CPU or GPU path works on it, after a check that it lives where the arrays before do."""
-        lives = f"{_array.family(x)} on {_array.device_of(x)}"
         if self._like is not None:
-            wanted = f"{_array.family(self._like)} on {_array.device_of(self._like)}"
-            if lives != wanted:
-                _check.fail(op, argument, f"be {wanted}, as the arrays before", lives, error=TypeError)
+            _array.check_beside(op, argument, x, "the arrays before", self._like)
         self._like = _array.empty(x, (0,), "float32")
         return x if _array.on_gpu(x) else _array.as_numpy(x)
 
     def _taken(self, op: str, argument: str, x: Any) -> Any:
         """A copy of the array, dense."""
         return _array.copy(_array.contiguous(self._of_ours(op, argument, x)))
-
-    def _filter(self, features: Any) -> Any:
-        """The filter of features [1, D, N]."""
-        if self._method == "exact":
-            return AllPairs(features, dtype="float32")
-        fine = self._method == "lattice_fine"
-        return mean_field.machine(features).Lattice(features, 2 if fine else 1, fine)
 
     # ---- inference ----------------------------------------------------------------------------------------
 
@@ -320,18 +295,18 @@ class DenseCRF:
         cv3gpu.crf.MeanField
             With the steps, the objective and the energy; its arrays are NumPy's for tensors on the CPU.
         """
-        return self._there(self._mean_field)
+        return self._there("meanField", self._mean_field)
 
-    def _there(self, function: Callable[[], Any]) -> Any:
+    def _there(self, op: str, function: Callable[[], Any]) -> Any:
         """Calls it with the device of the arrays current; where there were none, they are NumPy's from now on."""
         if self._like is None:
             self._like = np.empty(0, np.float32)
-        return _with(self._like, function)
+        return _array.on_device_of(self._like, op, function)
 
     def _mean_field(self) -> MeanField:
         like = self._like if _array.on_gpu(self._like) else _array.as_numpy(self._like)
         unary = _array.zeros(like, (self._nlabels, self._nvar)) if self._unary is None else self._unary
-        with _building:  # by whichever thread comes first
+        with _building:
             for term in self._terms[len(self._kernels) :]:
                 self._kernels.append(mean_field.normalized(term.filter(like), term.normalization, like, self._nvar))
         return MeanField(unary[None], self._kernels, [_array.from_host(term.mu, like) for term in self._terms])
@@ -366,7 +341,7 @@ class DenseCRF:
                 field.step()
             return self._given(field.q[0])
 
-        return self._there(run)
+        return self._there("inference", run)
 
     def startInference(self) -> tuple[Any, Any, Any]:
         """The marginals before the first step, and two empty arrays that stand for pydensecrf's memory.
@@ -441,11 +416,6 @@ class DenseCRF:
 ENERGIES = "setUnaryEnergy(u) takes energies [L, N]: those of ConstUnary(u) as they are, of LogisticUnary(L, f) L @ f"
 
 
-@array_op("like")
-def _with(like: Any, function: Callable[[], Any]) -> Any:
-    return function()
-
-
 class DenseCRF2D(DenseCRF):
     """A fully connected CRF over the pixels of an image, with pydensecrf's methods.
 
@@ -508,14 +478,12 @@ class DenseCRF2D(DenseCRF):
             An argument of the wrong type, shape or value.
         """
         op = "addPairwiseGaussian"
-        sx, sy = _widths(op, "sxy", sxy, 2, "a pair (x, y)")
-
-        def filter(like: Any) -> Any:
-            if self._method == "lattice":
-                return self._filter(self._features(like, (sx, sy)))
-            return GridGaussian(like, (1, self._h, self._w), (sx, sy))
-
-        self._adding(op, compat, kernel, normalization)(filter)
+        theta = arguments.widths_xy(op, "sxy", sxy)
+        if self._method == "lattice":
+            self._check_near(op, "sxy", max(self._w / theta[0], self._h / theta[1]))
+        size = Sizes((), self._nlabels, self._h, self._w, 0)
+        add = self._adding(op, compat, kernel, normalization)
+        add(lambda like: filters.of_positions(size, theta, self._method, like)[0])
 
     @array_op("rgbim")
     def addPairwiseBilateral(
@@ -546,28 +514,17 @@ class DenseCRF2D(DenseCRF):
             An argument of the wrong type, shape or value.
         """
         op = "addPairwiseBilateral"
-        widths = _widths(op, "sxy", sxy, 2, "a pair (x, y)")
-        colours = _widths(op, "srgb", srgb, 3, "three of them (red, green, blue)")
+        theta = arguments.widths_xy(op, "sxy", sxy)
+        theta_beta = arguments.widths(op, "srgb", srgb, 3, "three of them (red, green, blue)")
+        self._check_near(op, "sxy", max(self._w / theta[0], self._h / theta[1]))
+        self._check_near(op, "srgb", 255 / min(theta_beta))
         other = "addPairwiseEnergy(create_pairwise_bilateral(...)) takes other images"
         if (name := _array.dtype_name(rgbim)) != "uint8":
             _check.fail(op, "rgbim", "have dtype uint8", name, other, error=_DtypeError)
         _check.shape(op, "rgbim", rgbim, (self._h, self._w, 3), other)
         add = self._adding(op, compat, kernel, normalization)
-        pixels = self._taken(op, "rgbim", rgbim).reshape(self._nvar, 3)
-        add(lambda like: self._filter(self._features(like, widths, pixels, colours)))
-
-    def _features(self, like: Any, widths: Sequence[float], pixels: Any = None, colours: Sequence[float] = ()) -> Any:
-        """Positions and colours over their widths, [1, D, N]; of float64 where differences of them are to be exact."""
-        dtype = "float64" if self._method == "exact" else "float32"
-        real = np.dtype(dtype).type
-        out = _array.empty(like, (1, 2 + len(colours), self._nvar), dtype)
-        position = np.empty((2, self._h, self._w), dtype)
-        position[0] = np.arange(self._w, dtype=dtype) / real(widths[0])
-        position[1] = (np.arange(self._h, dtype=dtype) / real(widths[1]))[:, None]
-        out[0, :2] = _array.from_host(position.reshape(2, -1), like)
-        for c, sigma in enumerate(colours):
-            out[0, 2 + c] = _array.astype(pixels[:, c], dtype) / real(sigma)
-        return out
+        image, size = self._taken(op, "rgbim", rgbim), Sizes((), self._nlabels, self._h, self._w, 3)
+        add(lambda like: filters.of_colours(size, image, theta, theta_beta, self._method, like)[0])
 
 
 class ConstUnary:
@@ -623,11 +580,10 @@ def unary_from_labels(labels: Any, n_labels: int, gt_prob: float, zero_unsure: b
     op = "unary_from_labels"
     n_labels = _check.integer(op, "n_labels", n_labels, 2, MOST_LABELS)
     zero_unsure = _check.flag(op, "zero_unsure", zero_unsure)
-    gt_prob = _check.real(op, "gt_prob", _item(gt_prob))
+    gt_prob = _check.real(op, "gt_prob", gt_prob)
     if not 0 < gt_prob < 1:
         _check.fail(op, "gt_prob", "be between 0 and 1", gt_prob)
-    if not _array.dtype_name(labels).startswith(("int", "uint")):
-        _check.fail(op, "labels", "be integers", _array.dtype_name(labels), error=TypeError)
+    _check.integers(op, "labels", labels)
     flat = _array.astype(labels.reshape(-1), "int64")
     last = n_labels - (not zero_unsure)
     if len(flat) and not (int(flat.min()) >= 0 and int(flat.max()) <= last):
@@ -677,11 +633,11 @@ def unary_from_softmax(sm: Any, scale: float | None = None, clip: float | None =
     if sm.ndim < 1 or not sm.shape[0]:
         _check.fail(op, "sm", "have shape [L, ...]", tuple(sm.shape))
     if scale is not None:
-        scale = _check.real(op, "scale", _item(scale), positive=True)
+        scale = _check.real(op, "scale", scale, positive=True)
         if scale > 1:
             _check.fail(op, "scale", "be above 0 and at most 1", scale)
     if clip is not None:
-        clip = _check.real(op, "clip", _item(clip))
+        clip = _check.real(op, "clip", clip)
         if not 0 <= clip <= 1:
             _check.fail(op, "clip", "be from 0 to 1", clip)
     classes = int(sm.shape[0])
@@ -741,7 +697,7 @@ def create_pairwise_gaussian(sdims: Any, shape: Sequence[int], *, like: Any = No
         error = TypeError if isinstance(shape, str) else _wrong(shape, Sequence)
         _check.fail(op, "shape", f"be 1 to {MOST_FEATURES} integers", repr(shape), error=error)
     sizes = [_check.integer(op, "shape", n, 0) for n in shape]
-    mesh = _mesh(sizes, _widths(op, "sdims", sdims, len(sizes), f"{len(sizes)} of them, one for each axis"))
+    mesh = _mesh(sizes, arguments.widths(op, "sdims", sdims, len(sizes), f"{len(sizes)} of them, one for each axis"))
     return mesh if like is None else _array.from_host(mesh, like)
 
 
@@ -792,9 +748,9 @@ def create_pairwise_bilateral(sdims: Any, schan: Any, img: Any, chdim: int = -1)
     if not axes:
         _check.fail(op, "img", "have an axis besides that of the channels", tuple(img.shape))
     shape = [int(img.shape[axis]) for axis in axes]
-    widths = _widths(op, "sdims", sdims, len(axes), f"{len(axes)} of them, one for each axis")
+    widths = arguments.widths(op, "sdims", sdims, len(axes), f"{len(axes)} of them, one for each axis")
     channels = int(img.shape[chdim]) if chdim >= 0 else 1
-    values = _widths(op, "schan", schan, channels, f"one for each of the {channels} channels")
+    values = arguments.widths(op, "schan", schan, channels, f"one for each of the {channels} channels")
     out = _array.empty(img, (len(axes) + channels, math.prod(shape)), "float32")
     out[: len(axes)] = _array.from_host(_mesh(shape, widths), img)
     for c, sigma in enumerate(values):

@@ -26,16 +26,18 @@ NUMBA_CUDA_FLOOR = (0, 30)
 DRIVER_OF_CUDA_13 = 580
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
-STATUSES = ("ok", "note", "problem")
-
 
 class Finding(NamedTuple):
-    """One thing that was looked at; ``mend`` is the shell line that puts a problem right."""
+    """One thing that was looked at: ``"ok"``, a ``"note"`` or a ``"problem"``; ``mend`` is a shell line."""
 
     status: str
     topic: str
     what: str
     mend: str = ""
+
+    def __str__(self) -> str:
+        mend = f"\n{'':16}mend: {self.mend}" if self.mend else ""
+        return f"{self.status:8}{self.topic:8}{self.what}{mend}"
 
 
 class Gpu(NamedTuple):
@@ -143,7 +145,7 @@ class Machine:
 
 
 class Report(NamedTuple):
-    """All findings; ``gpu`` says whether there is a GPU, ``ok`` that there is no problem."""
+    """All findings, which printing shows a line each; ``gpu`` says whether there is a GPU, ``ok`` that all is well."""
 
     findings: tuple[Finding, ...]
     gpu: bool
@@ -152,6 +154,9 @@ class Report(NamedTuple):
     def ok(self) -> bool:
         """Whether there is no problem."""
         return all(finding.status != "problem" for finding in self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings))
 
 
 # ---- what mends what ------------------------------------------------------------------------------------
@@ -199,9 +204,7 @@ def _said(error: BaseException) -> str:
 
 def _python(machine: Machine) -> Iterator[Finding]:
     numpy = machine.load("numpy").__version__
-    yield Finding(
-        "ok", "python", f"Python {platform.python_version()}, NumPy {numpy}, {platform.platform(terse=True)}"
-    )
+    yield Finding("ok", "python", f"Python {platform.python_version()}, NumPy {numpy}, {platform.platform(terse=True)}")
 
 
 def _driver(machine: Machine) -> Iterator[Finding]:
@@ -247,9 +250,7 @@ def _cupy(machine: Machine) -> Iterator[Finding]:
             yield Finding("note", "cupy", "not installed: needed with a GPU only")
         return
     if failure:
-        yield Finding(
-            "problem", "cupy", f"{listed} does not import ({_said(failure)})", _install(machine, *found)
-        )
+        yield Finding("problem", "cupy", f"{listed} does not import ({_said(failure)})", _install(machine, *found))
         return
     cupy = machine.load("cupy")
     if _numbers(cupy.__version__)[:2] < CUPY_FLOOR:
@@ -280,7 +281,7 @@ def _cuda_of_cupy(machine: Machine) -> int | None:
     return int(machine.load("cupy").cuda.runtime.runtimeGetVersion()) // 1000
 
 
-def _toolkit(machine: Machine) -> Iterator[Finding]:
+def _nvrtc(machine: Machine) -> Iterator[Finding]:
     if machine.failure("cuda.bindings.nvrtc"):
         if machine.gpus():
             yield Finding("problem", "nvrtc", "no NVRTC: kernels can't be compiled", _install(machine))
@@ -386,9 +387,7 @@ def _numba(machine: Machine) -> Iterator[Finding]:
     version, target = machine.version("numba"), machine.version("numba-cuda")
     failure = machine.failure("numba")
     if version is None and failure:
-        yield Finding(
-            "problem", "numba", "not installed: the CPU paths of tracking need it", "pip install numba"
-        )
+        yield Finding("problem", "numba", "not installed: the CPU paths of tracking need it", "pip install numba")
         return
     if failure:
         yield Finding(
@@ -426,8 +425,7 @@ def _cache(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "note",
             "cache",
-            f"{place} is not a folder of ours that only we may write to: every process "
-            "compiles its kernels anew",
+            f"{place} is not a folder of ours that only we may write to: every process compiles its kernels anew",
             f"mkdir -p {place} && chmod 700 {place}",
         )
     elif not os.access(folder, os.W_OK):
@@ -439,7 +437,11 @@ def _cache(machine: Machine) -> Iterator[Finding]:
         )
     else:
         files = [path.stat().st_size for path in folder.glob("*.bin")]
-        yield Finding("ok", "cache", f"{folder}: {len(files)} kernels, {sum(files) / 2**20:.1f} MiB")
+        yield Finding(
+            "ok",
+            "cache",
+            f"{folder}: {len(files)} compiled GPU kernel{'s' * (len(files) != 1)}, {sum(files) / 2**20:.1f} MiB",
+        )
     theirs = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
     if theirs.is_dir() and theirs.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield Finding(
@@ -491,7 +493,7 @@ def _compile_one(machine: Machine) -> str:
     return f"{file} compiles for sm_90 ({len(binary)} bytes); nothing to launch it on"
 
 
-def _smoke(machine: Machine) -> Iterator[Finding]:
+def _kernel(machine: Machine) -> Iterator[Finding]:
     if not machine.gpus():
         if not machine.failure("cuda.bindings.nvrtc"):
             yield Finding("ok", "kernel", _compile_one(machine))
@@ -501,12 +503,10 @@ def _smoke(machine: Machine) -> Iterator[Finding]:
             yield Finding("ok", "kernel", f"{launch(machine)} runs and agrees with the CPU")
         except Exception as error:
             kind = "numba.cuda" if launch is _launch_numba else "CUDA C++"
-            yield Finding(
-                "problem", "kernel", f"a {kind} kernel does not run ({_said(error)})", _install(machine)
-            )
+            yield Finding("problem", "kernel", f"a {kind} kernel does not run ({_said(error)})", _install(machine))
 
 
-CHECKS = (_python, _driver, _cupy, _toolkit, _torch, _numba, _cache, _smoke)
+CHECKS = (_python, _driver, _cupy, _nvrtc, _torch, _numba, _cache, _kernel)
 
 
 def examine(machine: Machine | None = None) -> Report:

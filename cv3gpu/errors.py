@@ -4,6 +4,7 @@ __all__ = [
     "BackendUnavailableError",
     "ConvergenceWarning",
     "DataFormatError",
+    "DivergedError",
     "KernelCompileError",
     "OutOfMemoryError",
 ]
@@ -19,6 +20,10 @@ class KernelCompileError(RuntimeError):
 
 class DataFormatError(ValueError):
     """A data file is malformed; the text starts with ``file:line``."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss of a training is no longer a finite number; the text says where. What was saved before stands."""
 
 
 class OutOfMemoryError(MemoryError):

@@ -417,7 +417,8 @@ def max_unpool2d_adjoint(
     compact, place = given.dtype == np.uint8, _taps(window, w)
 
     def gather(*piece: int) -> int:
-        return _compiled(_pool_loops.GATHER, layout)(flat, given, place, values, h, w, *piece, *window, compact)
+        lost = np.empty(1, np.int64)
+        return _compiled(_pool_loops.GATHER, layout)(flat, given, place, values, lost, h, w, *piece, *window, compact)
 
     _refuse_bad(op, given, each(gather, _pieces(values.shape, layout)), (h, w), window)
     return _like(_images(values, shape, layout), grad)
@@ -438,7 +439,8 @@ def _scattered(op: str, x: Any, indices: Any, into: tuple[int, int], window: Win
     compact, place = given.dtype == np.uint8, _taps(window, into[1])
 
     def scatter(*piece: int) -> int:
-        return _compiled(_pool_loops.SCATTER, layout)(source, given, place, flat, *into, *piece, *window, compact, add)
+        options, lost = (*window, compact, add), np.empty(1, np.int64)
+        return _compiled(_pool_loops.SCATTER, layout)(source, given, place, flat, lost, *into, *piece, *options)
 
     _refuse_bad(op, given, each(scatter, _pieces(source.shape, layout)), into, window)
     return _like(_images(out, shape, layout), x)
@@ -477,7 +479,7 @@ def _as_layout(x: Any, layout: str) -> Any:
 
 # ---- CPU path -------------------------------------------------------------------------------------------
 
-PIECE = 2**17  # windows of a piece: their work is several times what it costs to wake a thread
+PIECE = 2**19  # windows of a piece: their work, about a millisecond, is several times what it costs to wake a thread
 
 
 def _compiled(loops: tuple[Any, Any], layout: str) -> Callable[..., Any]:
@@ -513,8 +515,10 @@ def _images(planes: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarr
 def _pieces(shape: tuple[int, ...], layout: str) -> Iterator[tuple[int, ...]]:
     """Ranges of planes, or an image and a range of its channels, that threads can do on their own."""
     if layout == "nchw":
-        planes = shape[0]
-        step = blocks(planes, min(planes, 4 * cores(), blocks(math.prod(shape), PIECE)))
+        planes, count = shape[0], min(4 * cores(), blocks(math.prod(shape), PIECE))
+        if count > 1:
+            count = cores() * blocks(count, cores())  # all have the same to do
+        step = blocks(planes, min(planes, count))
         for first in range(0, planes, step):
             yield first, min(planes, first + step)
         return

@@ -18,12 +18,15 @@ from . import _check
 from ._array import (
     array_op,
     as_numpy,
+    astype,
     contiguous,
     dtype_name,
     empty,
     family,
+    from_host,
     from_numpy,
     memory_format,
+    module,
     on_gpu,
     pointer,
 )
@@ -38,12 +41,17 @@ SMOOTH = ("bilinear", "bicubic")  # the modes with align_corners and antialias
 
 
 class Axis(NamedTuple):
-    """One axis of a resize: output o lies at scale * (o + center) - center of the input."""
+    """One axis of a resize: output o lies at scale * (o + center) - center of the input.
+
+    Of a part of an image, inputs and outputs count from where they begin in the whole.
+    """
 
     n_in: int
     n_out: int
     scale: float
     center: float
+    in_start: int = 0
+    out_start: int = 0
 
 
 class Sampling(NamedTuple):
@@ -199,13 +207,33 @@ def interpolate(
     array([[[[0.  , 0.25, 0.75, 1.  ]]]])
     """
     op = "interpolate"
+    sampling = checked_sampling(op, x, size, scale_factor, mode, align_corners, antialias)
+    return _resized(x, (*x.shape[:2], sampling.h.n_out, sampling.w.n_out), sampling, adjoint=False)
+
+
+def checked_sampling(
+    op: str, x: Any, size: Any, scale_factor: Any, mode: Any, align_corners: Any, antialias: Any
+) -> Sampling:
+    """What :func:`interpolate` is to do with these arguments, or what is wrong with them."""
     _check.dtype(op, "x", x, DTYPES)
     _check.ndim(op, "x", x, 4, "[N, C, H, W]")
-    n, c, *input_size = x.shape
-    sampling = _sampling(
-        op, "x", (int(input_size[0]), int(input_size[1])), size, scale_factor, mode, align_corners, antialias
-    )
-    return _resized(x, (n, c, sampling.h.n_out, sampling.w.n_out), sampling, adjoint=False)
+    h, w = map(int, x.shape[2:])
+    return _sampling(op, "x", (h, w), size, scale_factor, mode, align_corners, antialias)
+
+
+def resized_part(x: Any, sampling: Sampling, h: Axis, w: Axis) -> Any:
+    """Some rows and columns of what :func:`interpolate` makes of an image, from the part of it that they depend on.
+
+    ``sampling`` is the whole image's; ``h`` and ``w`` are its axes with the sizes and the beginnings of the part.
+    Coordinates and weights are the whole image's, to the bit. On a GPU each tap is a gather of its own: the kernels
+    know no beginnings.
+    """
+    part, shape = sampling._replace(h=h, w=w), (*x.shape[:2], h.n_out, w.n_out)
+    rows_first = _rows_first((sampling.h.n_out, sampling.h.n_in), (sampling.w.n_out, sampling.w.n_in))
+    layout = "nhwc" if memory_format(x) == "nhwc" else "nchw"
+    if 0 in shape:
+        return empty(x, shape, layout=layout)
+    return _gathered(x, part, rows_first) if on_gpu(x) else _on_cpu(x, shape, part, False, layout, rows_first)
 
 
 @array_op("grad")
@@ -294,21 +322,22 @@ def _resized(x: Any, shape: tuple[int, ...], sampling: Sampling, adjoint: bool) 
 
 def _taps(axis: Axis, taps: int, single: bool) -> tuple[np.ndarray, np.ndarray]:
     """Indices and weights, both [n_out, taps]."""
-    o = np.arange(axis.n_out, dtype=np.float64) + axis.center
+    o = np.arange(axis.out_start, axis.out_start + axis.n_out, dtype=np.float64) + axis.center
+    start, last = axis.in_start, axis.in_start + axis.n_in - 1
     if taps == 1:
         kind = np.float32 if single else np.float64  # the roundings that decide between two pixels
         s = (np.float64(kind(axis.scale)) * o - axis.center).astype(kind)
         s = np.maximum(s, 0) + kind(axis.center)
-        return np.floor(s.astype(np.float32)).astype(np.int64)[:, None], np.ones((axis.n_out, 1))
+        return np.floor(s.astype(np.float32)).astype(np.int64)[:, None] - start, np.ones((axis.n_out, 1))
     s = axis.scale * o - axis.center
     if taps == 2:
-        s = np.clip(s, 0, axis.n_in - 1)
+        s = np.clip(s, start, last)
         first = np.floor(s)
         d = s - first
-        return first.astype(np.int64)[:, None] + [0, 1], np.stack([1 - d, d], axis=1)
+        return first.astype(np.int64)[:, None] - start + [0, 1], np.stack([1 - d, d], axis=1)
     first = np.floor(s)
     distance = np.abs((s - first)[:, None] - [-1, 0, 1, 2])
-    return first.astype(np.int64)[:, None] + [-1, 0, 1, 2], _cubic(distance, -0.75)
+    return first.astype(np.int64)[:, None] - start + [-1, 0, 1, 2], _cubic(distance, -0.75)
 
 
 def _cubic(d: np.ndarray, a: float) -> np.ndarray:
@@ -321,14 +350,14 @@ def _cubic(d: np.ndarray, a: float) -> np.ndarray:
 def _antialias_taps(axis: Axis, taps: int) -> tuple[np.ndarray, np.ndarray]:
     """The same with the filter stretched by the scale; outside the image, weights are zero."""
     stretch = max(axis.scale, 1.0)
-    center = axis.scale * (np.arange(axis.n_out) + 0.5)
-    first = np.maximum((center - 0.5 * taps * stretch + 0.5).astype(np.int64), 0)
-    end = np.minimum((center + 0.5 * taps * stretch + 0.5).astype(np.int64), axis.n_in)
+    center = axis.scale * (np.arange(axis.out_start, axis.out_start + axis.n_out) + 0.5)
+    first = np.maximum((center - 0.5 * taps * stretch + 0.5).astype(np.int64), axis.in_start)
+    end = np.minimum((center + 0.5 * taps * stretch + 0.5).astype(np.int64), axis.in_start + axis.n_in)
     index = first[:, None] + np.arange((end - first).max())
     distance = np.abs(index - center[:, None] + 0.5) / stretch
     weight = _cubic(distance, -0.5) if taps == 4 else np.maximum(1 - distance, 0)
     weight[index >= end[:, None]] = 0
-    return index, weight / weight.sum(axis=1, keepdims=True)
+    return index - axis.in_start, weight / weight.sum(axis=1, keepdims=True)
 
 
 @functools.lru_cache(maxsize=32)
@@ -352,6 +381,11 @@ def _along(matrix: Any, x: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(out.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
+def _rows_first(h: tuple[int, int], w: tuple[int, int]) -> bool:
+    """Whether rows shrink more, from (sizes after, before) of both axes: after that one less is left for the other."""
+    return h[0] * w[1] < w[0] * h[1]
+
+
 def _pieces(x: np.ndarray, out: np.ndarray, layout: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Matching views [planes, H, W] or [H, W, channels] of both, small enough for the second-level cache."""
     step = max(1, 2**18 // max(math.prod(x.shape[2:]), math.prod(out.shape[2:])))
@@ -363,7 +397,9 @@ def _pieces(x: np.ndarray, out: np.ndarray, layout: str) -> Iterator[tuple[np.nd
             yield piece if layout == "nchw" else (piece[0].transpose(1, 2, 0), piece[1].transpose(1, 2, 0))
 
 
-def _on_cpu(x: Any, shape: tuple[int, ...], sampling: Sampling, adjoint: bool, layout: str) -> Any:
+def _on_cpu(
+    x: Any, shape: tuple[int, ...], sampling: Sampling, adjoint: bool, layout: str, rows_first: bool | None = None
+) -> Any:
     values = _values(x)
     out = empty(values, shape, layout=layout)
     h_axis = 1 if layout == "nchw" else 0
@@ -371,9 +407,8 @@ def _on_cpu(x: Any, shape: tuple[int, ...], sampling: Sampling, adjoint: bool, l
     h, w = (
         _matrix(axis, sampling.taps, sampling.antialias, single, adjoint) for axis in (sampling.h, sampling.w)
     )
-    # The axis along which the image shrinks more goes first: less is left for the other one.
     order = [(w, h_axis + 1), (h, h_axis)]
-    if h.shape[0] * w.shape[1] < w.shape[0] * h.shape[1]:
+    if _rows_first(h.shape, w.shape) if rows_first is None else rows_first:
         order.reverse()
 
     def resize(source: np.ndarray, target: np.ndarray) -> None:
@@ -402,6 +437,28 @@ def _like(values: np.ndarray, x: Any) -> Any:
 
 
 # ---- GPU path -------------------------------------------------------------------------------------------
+
+
+def _gathered(x: Any, sampling: Sampling, rows_first: bool) -> Any:
+    """The same by whole-array operations, one tap of one axis at a time."""
+    xp, sums = module(x), "float64" if dtype_name(x) == "float64" else "float32"
+    y = astype(x, sums)
+    for place in (2, 3) if rows_first else (3, 2):
+        axis = sampling.h if place == 2 else sampling.w
+        index, weight = (
+            _antialias_taps(axis, sampling.taps)
+            if sampling.antialias
+            else _taps(axis, sampling.taps, sums == "float32")
+        )
+        index = np.clip(index, 0, axis.n_in - 1)
+        line = tuple(-1 if k == place else 1 for k in range(4))
+        total = 0.0
+        for k in range(index.shape[1]):
+            share = from_host(weight[:, k].astype(sums).reshape(line), x)
+            total = total + xp.where(share == 0, 0.0, share * y.take(from_host(index[:, k], x), place))
+        y = total
+    return astype(y, dtype_name(x))
+
 
 BLOCK = 256
 ROWS = 4  # rows of the result that a block of the adjoint owns

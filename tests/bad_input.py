@@ -731,8 +731,9 @@ row("densecrf.DenseCRF2D", {"w": Whole(0), "h": Whole(0), "nlabels": Whole(1), "
     function=lambda **given: cv3gpu.densecrf.DenseCRF2D(**given).inference(1))  # fmt: skip
 row("densecrf.DenseCRF.setUnaryEnergy", u=real(2, 6, fits="==", empty="!!"),
     function=functools.partial(_crf_step, "setUnaryEnergy"))  # fmt: skip
-row("densecrf.DenseCRF.addPairwiseEnergy", {"compat": Real(widths=True)}, features=real(2, 6, fits=".=", empty="!!"),
-    compat=3.0, function=functools.partial(_crf_step, "addPairwiseEnergy"))  # fmt: skip
+row("densecrf.DenseCRF.addPairwiseEnergy", {"compat": Real(widths=True)}, compat=3.0,
+    features=real(2, 6, fits=".=", empty="!!", odd="refused"),
+    function=functools.partial(_crf_step, "addPairwiseEnergy"))  # fmt: skip
 row("densecrf.DenseCRF.inference", {"niter": Whole(0)}, niter=1, function=functools.partial(_crf_step, "inference"))
 row("densecrf.DenseCRF.klDivergence", Q=real(2, 6, fits="==", empty="!!"),
     function=functools.partial(_crf_step, "klDivergence"))  # fmt: skip
@@ -801,7 +802,7 @@ row(
 )
 row(
     "mot.track",
-    {"levels": Whole(1, optional=True), "rounding": Word(), "interpolate": Whole(0), "min_length": Whole(1),
+    {"levels": Whole(1, optional=True), "rounding": Word(), "interpolate": Whole(0), "min_length": Whole(0),
      "low": Real(optional=True), "high": Real(optional=True), "start": Real(optional=True), "return_info": Flag()},
     libraries=NUMPY,
     detections=_FOUND,

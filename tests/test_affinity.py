@@ -442,8 +442,8 @@ def test_pixel_affinity_refuses(options: dict[str, Any], error: type[Exception],
 @pytest.mark.parametrize(
     ("x", "error", "text"),
     [
-        ([1.0] * 20, TypeError, "x must be an array of the library of the affinity \\(numpy\\), got list"),
-        (torch.zeros(20, dtype=torch.float64), TypeError, "x must be where the affinity is"),
+        ([1.0] * 20, TypeError, "x must be a NumPy, CuPy or torch array, got list"),
+        (torch.zeros(20, dtype=torch.float64), TypeError, "x must be, like the affinity, of numpy on cpu"),
         (np.zeros(20, np.float32), TypeError, "x must have the dtype of the affinity \\(float64\\), got float32"),
         (np.zeros(19), ValueError, "x must have shape \\[20\\] or \\[20, b\\], got \\(19,\\)"),
         (np.zeros((2, 20)), ValueError, "x must have shape"),

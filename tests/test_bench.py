@@ -208,6 +208,13 @@ def test_conv_entry_runs(operation: str, groups: int) -> None:
     assert {"torch NCHW", "torch channels_last", "ours on NumPy arrays"} <= set(outcome["times"])
 
 
+def test_epilogue_entry_runs() -> None:
+    shape = bench_conv.Shape("tiny", 4, 4, 7, 3, 2, 2)
+    outcome = run(bench_conv._epilogue_entry("tiny", shape, 2, "float32", "channels_last", "cpu"), seconds=0.01)
+    assert outcome["status"] == "ok", outcome
+    assert len(outcome["times"]) == 5  # ours, and two ways of torch in two memory formats
+
+
 @pytest.mark.parametrize("operation", ["forward", "adjoint"])
 def test_resize_entry_runs(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(bench_resize.SHAPES, "tiny", bench_resize.Shape("tiny", 3, 5, 11))

@@ -120,7 +120,7 @@ def test_warnings_are_lines(picture: Path, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(_segment_cluster, "k_means", warns)
     result = invoke("segment", "kmeans", picture, "--out", tmp_path / "out")
-    assert result.exit_code == 0 and "cv3gpu segment: kmeans: something\n" in result.stderr
+    assert result.exit_code == 0 and "cv3gpu: kmeans: something\n" in result.stderr
 
 
 def test_lab_is_that_of_scikit_image_and_back() -> None:

@@ -329,8 +329,9 @@ def test_without_matplotlib(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_choices_are_the_librarys() -> None:
-    assert cli.segment.METHODS == densecrf.METHODS == cv3gpu.crf.operators.METHODS
-    assert cli.segment.NORMALIZATIONS == cv3gpu.crf.mean_field.NORMALIZATIONS
+    assert cli.segment.METHODS == cv3gpu.crf.arguments.METHODS
+    assert cli.segment.NORMALIZATIONS == cv3gpu.crf.arguments.NORMALIZATIONS
+    assert cli.segment.KERNELS == cv3gpu.crf.arguments.PARAMETERS
 
 
 # ---- refusals -------------------------------------------------------------------------------------------

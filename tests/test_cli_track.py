@@ -147,7 +147,9 @@ def test_malformed_detections(tmp_path: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize("line", ["frameRate=fast", "frameRate=0", "frameRate=-3", "seqLength=1.5", "seqLength="])
 def test_malformed_seqinfo(sequences: Path, tmp_path: Path, line: str) -> None:
     (sequences / "yard" / "seqinfo.ini").write_text(f"[Sequence]\n{line}\n")
-    with pytest.raises(DataFormatError, match=rf"seqinfo.ini:2: {line.split('=')[0]} must be a positive number, got"):
+    key = line.split("=")[0]
+    kind = "positive" if key == "frameRate" else "whole"
+    with pytest.raises(DataFormatError, match=rf"seqinfo.ini:2: {key} must be a {kind} number"):
         _track.find(sequences)
     assert invoke(sequences, "--method", "byte", "-o", tmp_path / "out").exit_code == 3
 

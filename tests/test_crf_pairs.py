@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cv3gpu import _array, _njit
-from cv3gpu.crf import pairs
+from cv3gpu.crf import _pairs_loops, pairs
 from cv3gpu.crf.pairs import AllPairs
 from tests.tolerance import TABLE, assert_close
 
@@ -236,15 +236,15 @@ def test_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exponential(dtype: str) -> None:
-    c = np.array(pairs._EXP2[dtype], dtype)
+    c = np.array(_pairs_loops.EXP2[dtype], dtype)
     lowest = float(c[1])
     exponent = np.concatenate([lowest * np.random.default_rng(0).random(200_000) ** 3, [0.0, 4 * lowest]])
     x = (exponent / float(c[0])).astype(dtype)
     wanted = np.exp2(np.maximum((x * c[0]).astype(np.longdouble), lowest))
     shifted = np.empty_like(x)
     bits = f"int{8 * x.itemsize}"
-    _njit.compiled(pairs._exp2)(x, shifted, c)
-    _njit.compiled(pairs._scale)(x.view(bits), shifted.view(bits), dtype == "float32")
+    _njit.compiled(_pairs_loops._exp2)(x, shifted, c)
+    _njit.compiled(_pairs_loops._scale)(x.view(bits), shifted.view(bits), dtype == "float32")
     ulp = np.exp2(np.floor(np.log2(wanted))) * np.finfo(dtype).eps
     assert (abs(x - wanted) / ulp).max() < 1.3
     assert x[-2] == 1.0

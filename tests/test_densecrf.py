@@ -14,7 +14,7 @@ from scipy import ndimage
 
 import cv3gpu
 import cv3gpu.densecrf as ours
-from cv3gpu.crf import MeanField
+from cv3gpu.crf import MeanField, arguments
 from tests.conftest import Path
 
 CASES = FilePath(__file__).resolve().parents[2] / "shared" / "data" / "crf"
@@ -69,9 +69,7 @@ def readme(dcrf: Any) -> Any:
     U = -np.log(p)
     U = U.reshape((L, -1))
     d.setUnaryEnergy(U)
-    d.addPairwiseGaussian(
-        sxy=(3, 3), compat=3, kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC
-    )
+    d.addPairwiseGaussian(sxy=(3, 3), compat=3, kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC)
     d.addPairwiseBilateral(
         sxy=(80, 80), srgb=(13, 13, 13), rgbim=image, compat=10, kernel=dcrf.DIAG_KERNEL,
         normalization=dcrf.NORMALIZE_SYMMETRIC,
@@ -255,9 +253,7 @@ def test_steps_and_divergence_of_both_packages(theirs: Any) -> None:
     assert all(type(x) is float for x in divergence)
 
 
-@pytest.mark.parametrize(
-    "case", ["pd_rocket640_L4_diag_before_aniso_it5", "pd_chelsea451_L5_matrix_after_it5"]
-)
+@pytest.mark.parametrize("case", ["pd_rocket640_L4_diag_before_aniso_it5", "pd_chelsea451_L5_matrix_after_it5"])
 def test_saved_results_on_photographs(case: str) -> None:
     file = CASES / f"{case}.npz"
     if not file.is_file():
@@ -438,7 +434,7 @@ def test_arrays_of_any_strides() -> None:
     np.testing.assert_allclose(Q, 1 / 3)
 
 
-@pytest.mark.parametrize("method", ours.METHODS)
+@pytest.mark.parametrize("method", arguments.METHODS)
 def test_nothing_and_one_point(method: str) -> None:
     for w, h in ((0, 4), (3, 0), (1, 1)):
         d = ours.DenseCRF2D(w, h, 2, method=method)
@@ -501,7 +497,10 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: crf().addPairwiseEnergy(u(2, 20, dtype="float64"), 3), ValueError, "features must have dtype float32"),
     (lambda: crf().addPairwiseGaussian(0, 3), ValueError, "addPairwiseGaussian: sxy must be finite and positive, got 0"),
     (lambda: crf().addPairwiseGaussian((3, 3, 3), 3), ValueError, r"sxy must be a number or a pair \(x, y\), got"),
-    (lambda: crf().addPairwiseGaussian("3", 3), TypeError, r"sxy must be a number or a pair \(x, y\), got '3'"),
+    (lambda: crf().addPairwiseGaussian("3", 3), TypeError, "sxy must be a number, got '3'"),
+    (lambda: crf().addPairwiseGaussian(1e-8, 3), ValueError, "sxy must be a 1e\\+06th of the image's range at least, got"),
+    (lambda: crf().addPairwiseBilateral(80, 1e-9, IMAGE, 3), ValueError, "srgb must be a 1e\\+06th of the image's range"),
+    (lambda: crf().addPairwiseEnergy(u(2, 20) * 1e8, 3), ValueError, r"features must be within 1e\+06 of 0, got 1e\+08"),
     (lambda: crf().addPairwiseGaussian(3, None), TypeError, "compat must be a number, or a float32 array .* got None"),
     (lambda: crf().addPairwiseGaussian(3, [1, 2, 3]), TypeError, "compat must be a number, or a float32 array .* got list"),
     (lambda: crf().addPairwiseGaussian(3, u(3, dtype="float64")), ValueError, "compat must have dtype float32"),
@@ -548,9 +547,24 @@ def test_mixed_libraries_are_refused() -> None:
     torch = pytest.importorskip("torch")
     d = crf()
     d.setUnaryEnergy(u())
-    with pytest.raises(TypeError, match="rgbim must be numpy on cpu, as the arrays before, got torch on cpu"):
+    with pytest.raises(TypeError, match="rgbim must be, like the arrays before, of numpy on cpu, got torch on cpu"):
         d.addPairwiseBilateral(80, 13, torch.from_numpy(IMAGE), 3)
-    with pytest.raises(TypeError, match="Q must be numpy on cpu, as the arrays before, got torch on cpu"):
+    with pytest.raises(TypeError, match="Q must be, like the arrays before, of numpy on cpu, got torch on cpu"):
         d.klDivergence(torch.ones(3, 20))
     d.addPairwiseGaussian(3, torch.full((3,), -2.0))  # a parameter may live elsewhere
     assert type(d.inference(1)) is np.ndarray
+
+
+def test_a_lack_of_memory_is_told_by_the_name_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: MeanField) -> None:
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    d = crf()
+    d.setUnaryEnergy(u())
+    with monkeypatch.context() as patch:
+        patch.setattr(MeanField, "step", fail)
+        with pytest.raises(
+            cv3gpu.OutOfMemoryError, match=r"^inference: out of memory on cpu: 8,589,934,592 bytes asked"
+        ):
+            d.inference(1)
+    assert d.inference(1).shape == (3, 20)  # the next call works

@@ -234,6 +234,9 @@ def test_every_comment_of_a_page_is_known(monkeypatch: pytest.MonkeyPatch) -> No
         ("readme", "No such section", "must have a section 'No such section'"),
         ("readme table", "License", "must have a table"),
         ("example", "plot_nothing", "must have one example plot_nothing, got 0"),
+        ("bench time", "nothing", "must have a timing that begins with 'nothing'"),
+        ("bench time", "slic", "one timing must begin with 'slic', got 4"),
+        ("bench speedup", "slic vs nobody", "must have the peer 'nobody'"),
     ],
 )
 def test_a_part_that_is_not_there_is_an_error(

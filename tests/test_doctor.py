@@ -404,5 +404,10 @@ def test_exit_codes(sound, monkeypatch, spoil, arguments, code):
 
 def test_the_real_machine():
     report = doctor.examine()
-    assert {f.status for f in report.findings} <= set(doctor.STATUSES)
+    assert {f.status for f in report.findings} <= {"ok", "note", "problem"}
     assert not any("could not be examined" in f.what for f in report.findings)
+
+
+def test_a_report_prints_a_line_for_each_finding():
+    report = doctor.Report((doctor.Finding("ok", "numba", "numba 1"), doctor.Finding("problem", "cupy", "old", "pip")), False)
+    assert str(report) == f"ok      numba   numba 1\nproblem cupy    old\n{'':16}mend: pip"

@@ -15,7 +15,7 @@ from scipy import linalg, ndimage, sparse
 from scipy.sparse.linalg import eigsh
 
 from cv3gpu.affinity import knn_affinity, pixel_affinity, rbf_affinity
-from cv3gpu.eigen import _chebyshev, _lobpcg, _multigrid, _operator, smallest_eigenpairs, solve
+from cv3gpu.eigen import _chebyshev, _lobpcg, _multigrid, _operator, _problem, smallest_eigenpairs
 from cv3gpu.errors import ConvergenceWarning
 
 torch = pytest.importorskip("torch")
@@ -143,7 +143,7 @@ def test_lanczos_finds_the_same_on_a_larger_image() -> None:
 def test_methods_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     affinity = pixel_affinity(photograph(40, 50))
     multigrid = smallest_eigenpairs(affinity, 6, tol=1e-9)
-    monkeypatch.setattr(solve, "NEIGHBOURS", 0)
+    monkeypatch.setattr(_problem, "NEIGHBOURS", 0)
     plain = smallest_eigenpairs(affinity, 6, tol=1e-9)
     matrix = smallest_eigenpairs(affinity.tocsr(), 6, tol=1e-9)
     for other in (plain, matrix):
@@ -151,13 +151,13 @@ def test_methods_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(multigrid.eigenvectors, other.eigenvectors, atol=1e-7)
 
 
-@pytest.mark.parametrize("stalled", [0, solve.STALLED])
+@pytest.mark.parametrize("stalled", [0, _problem.STALLED])
 def test_a_preconditioner_that_fails_is_followed_by_another_method(
     stalled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     affinity = pixel_affinity(photograph(30, 40))
-    monkeypatch.setattr(solve, "STALLED", stalled)
-    monkeypatch.setattr(solve.Multigrid, "__call__", lambda self, residual, work: np.ones_like(residual))
+    monkeypatch.setattr(_problem, "STALLED", stalled)
+    monkeypatch.setattr(_multigrid.Multigrid, "__call__", lambda self, residual, work: np.ones_like(residual))
     check(affinity, 4, smallest_eigenpairs(affinity, 4))
 
 
@@ -438,7 +438,7 @@ def test_operators_are_the_same_matrix(generalized: bool) -> None:
 def test_the_multigrid_cycle_is_symmetric_and_contracts() -> None:
     affinity = pixel_affinity(photograph(70, 60))
     operator = _operator.GridOperator(affinity.stencils()[0], 1.0, True)
-    cycle = solve.Multigrid(operator.stencil, operator.degree, operator.diagonal, operator.mass)
+    cycle = _multigrid.Multigrid(operator.stencil, operator.degree, operator.diagonal, operator.mass)
     assert len(cycle.levels) >= 1
     x, y = np.random.default_rng(0).standard_normal((2, 4200, 4))
     x, y = operator.apply(x), operator.apply(y)

@@ -434,7 +434,7 @@ def test_a_preconditioner_that_fails_is_followed_by_filters(
     solver_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = photograph(24, 24)
-    monkeypatch.setattr(_gpu_lobpcg, "_PATIENCE", 1)
+    monkeypatch.setattr(_gpu_lobpcg, "PATIENCE", 1)
     monkeypatch.setattr(_gpu_multigrid.Cycle, "__call__", lambda self, residual, depth=0: residual * 0 + 1)
     result = smallest_eigenpairs(pixel_affinity(solver_path.array(image)), 4)
     values, vectors, residual, n_iter = (part if np.isscalar(part) else solver_path.numpy(part) for part in result)

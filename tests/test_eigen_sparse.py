@@ -12,7 +12,7 @@ from scipy import linalg, sparse
 
 from cv3gpu._njit import compiled
 from cv3gpu.affinity import knn_affinity, rbf_affinity
-from cv3gpu.eigen import smallest_eigenpairs, solve
+from cv3gpu.eigen import _problem, smallest_eigenpairs
 from cv3gpu.eigen._aggregation import AGGREGATE, Aggregation
 from cv3gpu.eigen._operator import SparseOperator
 
@@ -58,7 +58,7 @@ def test_against_lapack(name: str, generalized: bool) -> None:
 
 @pytest.mark.parametrize("n", [2000, 8000])
 def test_iterations_do_not_grow_with_the_graph(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solve, "chebyshev", None)  # not to be needed
+    monkeypatch.setattr(_problem, "chebyshev", None)  # not to be needed
     assert 0 < smallest_eigenpairs(square(n), 4, tol=1e-4).n_iter <= 14
 
 

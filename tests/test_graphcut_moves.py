@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 import cv3gpu
 from cv3gpu import ConvergenceWarning
-from cv3gpu.graphcut import moves
+from cv3gpu.graphcut import _descent, _moves_cpu, moves
 
 CASES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "crf"
 FOUR, EIGHT = ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1), (1, -1))
@@ -193,7 +193,7 @@ def test_a_larger_grid_of_many_labels():
 def test_no_move_raises_the_energy(operator, monkeypatch):
     unary, pairwise, weights = random_problem(3, 6, (12, 13), EIGHT, linear(6))
     seen = []
-    move, fuse = moves._Mover.move, moves._Mover.fuse
+    move, fuse = _moves_cpu.Mover.move, _moves_cpu.Mover.fuse
 
     def told(way):
         def watched(self, argument):
@@ -205,8 +205,8 @@ def test_no_move_raises_the_energy(operator, monkeypatch):
 
         return watched
 
-    monkeypatch.setattr(moves._Mover, "move", told(move))
-    monkeypatch.setattr(moves._Mover, "fuse", told(fuse))
+    monkeypatch.setattr(_moves_cpu.Mover, "move", told(move))
+    monkeypatch.setattr(_moves_cpu.Mover, "fuse", told(fuse))
     operator(unary, pairwise, weights, offsets=EIGHT, fuse=True)
     assert sum(c < 0 for c in seen) > 4
     assert 0 in seen
@@ -228,7 +228,7 @@ def test_fusion_keeps_the_better_of_what_it_joins():
     """Where two labellings differ in parts that do not touch, each part is the better one of the two."""
     rng = np.random.default_rng(18)
     unary, pairwise, weights = random_problem(18, 4, (9, 20), FOUR, linear(4))
-    problem = moves._problem("", moves._Size((), 4, (9, 20)), FOUR, pairwise.astype(float), True, True, unary, weights)
+    problem = moves._problem("", _descent.Size((), 4, (9, 20)), FOUR, pairwise.astype(float), True, True, unary, weights)
     one = rng.integers(0, 4, (9, 20))
     two, best_of_both = one.copy(), one.copy()
     for part, good in ((np.s_[1:4, 1:8], True), (np.s_[5:8, 2:6], False), (np.s_[2:7, 10:18], True)):
@@ -237,7 +237,7 @@ def test_fusion_keeps_the_better_of_what_it_joins():
         other[part] = two[part]
         if energy(unary, pairwise, weights, FOUR, other) < energy(unary, pairwise, weights, FOUR, best_of_both):
             best_of_both = other
-    mover = moves._Mover(problem, 0, one.astype(np.int32).ravel())
+    mover = _moves_cpu.Mover(problem, 0, one.astype(np.int32).ravel())
     before = energy(unary, pairwise, weights, FOUR, one)
     (change,) = mover.fuse(two.astype(np.int32).reshape(1, -1))
     now = energy(unary, pairwise, weights, FOUR, mover.label)

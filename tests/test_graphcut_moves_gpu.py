@@ -7,7 +7,7 @@ import pytest
 
 import cv3gpu
 from cv3gpu import _array
-from cv3gpu.graphcut import _cpu, _gpu, moves
+from cv3gpu.graphcut import _cpu, _gpu, _moves_gpu
 
 from .hostrun import HostBackend
 from .test_graphcut_moves import EIGHT, FOUR, OPERATORS, linear, potts, random_problem
@@ -73,7 +73,7 @@ def test_batches_end_each_on_its_own(quick):
 
 
 def test_more_problems_than_a_grid_is_high(quick, monkeypatch):
-    monkeypatch.setattr(moves, "MAX_GRID_YZ", 2)
+    monkeypatch.setattr(_moves_gpu, "MAX_GRID_YZ", 2)
     parts = [random_problem(seed, 3, (3, 4), FOUR) for seed in range(5)]
     unary, weights = (np.stack([part[i] for part in parts]) for i in (0, 2))
     both(quick, cv3gpu.alpha_expansion, unary, parts[0][1], weights, offsets=FOUR)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cv3gpu
-from cv3gpu.graphcut import seeds
+from cv3gpu.graphcut import _colour_models, seeds
 
 Array = np.ndarray[Any, Any]
 
@@ -319,7 +319,7 @@ def test_mixture_of_clusters_far_apart(channels: int) -> None:
         axis=0,
     )
     levels = colours.T.astype(float)
-    got = seeds._regions.mixture_cost(seeds._regions.products(levels), levels, own, 3)
+    got = _colour_models.mixture_cost(_colour_models.products(levels), levels, own, 3)
     np.testing.assert_allclose(got, want, rtol=1e-6)
     masks = foreground, ~foreground
     costs = [want.reshape(20, 20), gaussian_cost(colours.astype(float), ~own, 1.0).reshape(20, 20)]
@@ -334,16 +334,16 @@ def test_costs_in_a_mixture_are_never_negative(seed: int, channels: int, compone
     levels = rng.integers(0, 3 if few else 256, (channels, 60)).astype(float)
     own = rng.random(60) < 0.5
     own[0] = True
-    cost = seeds._regions.mixture_cost(seeds._regions.products(levels), levels, own, components)
+    cost = _colour_models.mixture_cost(_colour_models.products(levels), levels, own, components)
     assert np.isfinite(cost).all() and cost.min() >= 0
 
 
 def test_one_colour_is_one_component() -> None:
     levels = np.full((3, 10), 77.0)
-    model = seeds._regions.start(seeds._regions.products(levels), levels, 5)
+    model = _colour_models.start(_colour_models.products(levels), levels, 5)
     assert model.shape == (1, 10)
     np.testing.assert_allclose(
-        seeds._regions.cost(seeds._regions.products(levels), model), 1.5 * (math.log(2 * math.pi / 12) + 1), rtol=1e-9
+        _colour_models.cost(_colour_models.products(levels), model), 1.5 * (math.log(2 * math.pi / 12) + 1), rtol=1e-9
     )
 
 
@@ -418,7 +418,7 @@ def test_grab_cut_is_the_plain_one(seed: int) -> None:
     for k in (0, 1):
         own = (mask % 2 == k).ravel()
         component = np.full(mask.size, -1)
-        component[own] = seeds._regions.split(seeds._regions.products(levels[:, own]), levels[:, own], 3)
+        component[own] = _colour_models.split(_colour_models.products(levels[:, own]), levels[:, own], 3)
         start.append(component)
     labels, e, n_iter = cv3gpu.grab_cut(image, mask=mask, n_components=3, gamma=20.0)
     want = plain_grab_cut(image, mask, start, 20.0, n_iter)
@@ -533,7 +533,7 @@ NOBODY = np.zeros((6, 7), bool)
         ({"foreground": NOBODY}, ValueError, "foreground must have a seed, got none"),
         ({"background": NOBODY}, ValueError, "background must have a seed, got none"),
         ({"background": np.ones((6, 7), bool)}, ValueError, r"background must have no seed of foreground, got one at row \d, column \d"),
-        ({"lam": -1}, ValueError, "lam must be 0 at least, got -1"),
+        ({"lam": -1}, ValueError, "lam must not be negative, got -1"),
         ({"lam": math.inf}, ValueError, "lam must be finite, got inf"),
         ({"lam": "1"}, TypeError, "lam must be a number, got '1'"),
         ({"sigma": 0}, ValueError, "sigma must be finite and positive, got 0"),
@@ -541,7 +541,7 @@ NOBODY = np.zeros((6, 7), bool)
         ({"connectivity": 6}, ValueError, "connectivity must be 4 or 8, got 6"),
         ({"connectivity": "8"}, ValueError, "connectivity must be 4 or 8, got '8'"),
         ({"region": "kde"}, ValueError, "region must be one of 'histogram', 'gmm', got 'kde'"),
-        ({"region_weight": -0.1}, ValueError, "region_weight must be 0 at least"),
+        ({"region_weight": -0.1}, ValueError, "region_weight must not be negative"),
         ({"bins": 0}, ValueError, "bins must be from 1 to 256, got 0"),
         ({"bins": 2.0}, TypeError, "bins must be an integer, got 2.0"),
         ({"bins": 257}, ValueError, "bins must be from 1 to 256"),
@@ -598,7 +598,7 @@ def test_libraries_may_not_be_mixed() -> None:
         ({"mask": FG[:3]}, ValueError, r"image must have shape \[3, 7\] or \[3, 7, C\] with C from 1 to 8, to match mask"),
         ({"mask": FG, "image": IMAGE / 1.0}, ValueError, "image must be from 0 to 1"),
         ({"mask": FG, "max_iter": 0}, ValueError, "max_iter must be from 1"),
-        ({"mask": FG, "gamma": -1.0}, ValueError, "gamma must be 0 at least"),
+        ({"mask": FG, "gamma": -1.0}, ValueError, "gamma must not be negative"),
         ({"mask": FG, "n_components": 65}, ValueError, "n_components must be from 1 to 64"),
         ({"mask": FG, "connectivity": True}, ValueError, "connectivity must be 4 or 8, got True"),
     ],

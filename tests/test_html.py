@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cv3gpu
 from cv3gpu import _bench, _pages, _segment, _segment_cluster, cli, demo, mot, viz
+from cv3gpu.cluster import mean_shift_filter
 from cv3gpu.nn import postprocess
 from cv3gpu.viz import html
 from tests import browser
@@ -454,8 +457,8 @@ SEGMENT: dict[str, tuple[list[str], list[str], int]] = {
     "crf": (["--labels", "labels.png", "--iterations", "4"], ["iteration by iteration", "What the appearance kernel does"], 16),
     "graphcut": (["--grabcut", "--rect", "2,2,20,17"], ["Image and cut", "GrabCut, iteration by iteration"], 3),
     "slic": (["--segments", "20"], ["Image and boundaries"], 4),
-    "kmeans": (["--clusters", "4"], ["Image and boundaries"], 4),
-    "meanshift": (["--min-size", "20"], ["Each pixel in the colour of its mode"], 6),
+    "kmeans": (["--clusters", "4"], ["Image and boundaries", "k-means, iteration by iteration", "The first of 3 runs"], 6),
+    "meanshift": (["--min-size", "20"], ["Each pixel in the colour of its mode", "Mean shift, step by step"], 9),
     "spectral": (["--segments", "4"], ["Eigenvectors"], 9),
     "ncut": (["--segments", "4"], ["Cut by cut", "Eigenvectors", "Cuts"], 19),
 }  # fmt: skip
@@ -474,6 +477,35 @@ def test_segment_writes_a_page(page: Any, tmp_path: Path, photograph: Path, comm
     assert one.browser.run("[...document.querySelectorAll('section img[src]')].filter(e => e.src).length") >= images
     one.browser.drag(".swipe .sheet", (0.5, 0.5), (0.9, 0.5))
     assert one.browser.run("document.querySelector('.swipe input').value") == "90"
+
+
+def test_the_course_of_k_means_is_that_of_one_run(photograph: Path) -> None:
+    image = _segment.read_image(photograph)
+    options = {"clusters": 5, "nearness": 0.2, "starts": 3, "seed": 4}
+    found = _segment_cluster.k_means(image, options, lambda x: x)
+    assert found.course is not None
+    course = _segment_cluster.pictures(found.course)
+    y, x = np.indices(image.shape[:2]) * 0.2
+    points = np.concatenate([_segment_cluster.lab(image), y[..., None], x[..., None]], 2).reshape(-1, 5)
+    whole = cv3gpu.kmeans(points, 5, seed=4)
+    ends = [int(name.split()[1]) for name in course]
+    assert ends[0] == 1 and ends[-1] == whole.n_iter > 2 and ends == sorted(set(ends))
+    for k in ends:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cv3gpu.ConvergenceWarning)
+            labels = cv3gpu.kmeans(points, 5, seed=4, max_iter=k).labels.reshape(image.shape[:2])
+        np.testing.assert_array_equal(course[f"iteration {k}"], viz.mean_colours(image, labels))
+
+
+def test_the_course_of_mean_shift_ends_at_the_modes(photograph: Path) -> None:
+    image = _segment.read_image(photograph)
+    options = {"spatial": 8.0, "range": 16.0, "min_size": 20, "kernel": "flat", "tol": 0.01}
+    found = _segment_cluster.mean_shift(image, options, lambda x: x)
+    assert found.course is not None
+    course = _segment_cluster.pictures(found.course)
+    np.testing.assert_array_equal(course["start"], image)
+    modes = mean_shift_filter(_segment_cluster.lab(image), 8.0, 16.0, tol=0.01)
+    np.testing.assert_array_equal(course[f"step {found.facts['iterations']}"], _segment_cluster.rgb(modes))
 
 
 @pytest.mark.filterwarnings("ignore::cv3gpu.errors.ConvergenceWarning")  # the quarters hardly hang together

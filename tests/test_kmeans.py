@@ -451,7 +451,7 @@ NAN[3, 1], FAR[0, 0] = np.nan, 1e30
         (ValueError, "n_init must be 1 where init is an array", (X, 2), {"init": X[:2], "n_init": 3}),
         (ValueError, "n_init must be from 1", (X, 2), {"n_init": 0}),
         (ValueError, "max_iter must be from 1", (X, 2), {"max_iter": 0}),
-        (ValueError, "tol must be at least 0", (X, 2), {"tol": -1e-3}),
+        (ValueError, "tol must not be negative", (X, 2), {"tol": -1e-3}),
         (ValueError, "tol must be finite", (X, 2), {"tol": float("nan")}),
         (ValueError, "seed must be from 0", (X, 2), {"seed": -1}),
         (ValueError, "x must be finite", (NAN, 2), {}),

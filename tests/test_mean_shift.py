@@ -210,7 +210,7 @@ NAN[3, 1], WIDE[0, 0] = np.inf, 1e30
         (ValueError, "kernel must be one of 'flat', 'gaussian'", X, {"kernel": "epanechnikov"}),
         (ValueError, "max_iter must be from 1", X, {"max_iter": 0}),
         (TypeError, "max_iter must be an integer", X, {"max_iter": 3.0}),
-        (ValueError, "tol must be at least 0", X, {"tol": -1.0}),
+        (ValueError, "tol must not be negative", X, {"tol": -1.0}),
         (TypeError, "tol must be a number", X, {"tol": None}),
     ],
 )
@@ -335,7 +335,7 @@ IMAGE = np.zeros((4, 5, 3))
         (ValueError, "image / range must be finite", (IMAGE + np.nan, 3, 3), {}),
         (ValueError, "kernel must be one of", (IMAGE, 3, 3), {"kernel": "box"}),
         (ValueError, "max_iter must be from 1", (IMAGE, 3, 3), {"max_iter": 0}),
-        (ValueError, "tol must be at least 0", (IMAGE, 3, 3), {"tol": -1e-9}),
+        (ValueError, "tol must not be negative", (IMAGE, 3, 3), {"tol": -1e-9}),
     ],
 )
 def test_refusals_of_images(error, text, args, options):

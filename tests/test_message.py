@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cv3gpu import _array, _message_loops, message
+from cv3gpu import _array, _message_loops, _njit, message
 from cv3gpu.message import (
     MessageGraph,
     edge_step,
@@ -228,7 +228,7 @@ def test_tensor_cores_in_whole_tiles(kernel_path: Any) -> None:
     nodes, initial, edges = (kernel_path.array(a, "bfloat16") for a in (x.nodes, x.initial, x.edges))
     weights, past, future = ([kernel_path.array(a, "bfloat16") for a in k] for k in x[4:7])
     graph = message_graph(kernel_path.array(x.ends), 20)
-    assert message._tensor_cores(nodes, [], 32, 80, 16) and message._tensor_cores(nodes, [], 16, 56, 32)
+    assert message._gpu._tensor_cores(nodes, [], 32, 80, 16) and message._gpu._tensor_cores(nodes, [], 16, 56, 32)
     got = {"edge_step": edge_step(nodes, initial, edges, weights, graph)}
     got["message_sums"] = message_sums(nodes, edges, past, future, graph)
     for name, array in got.items():
@@ -240,7 +240,7 @@ def test_small_tiles(kernel_path: Any) -> None:
     """Of layers with which 64 rows would not fit in shared memory."""
     case = Case(random_pairs(np.random.default_rng(8), 5, 7), 5, (2, 1, 2), (300, 310), 2)
     graph = message_graph(kernel_path.array(inputs(case, "float32").ends), 5)
-    assert message._launch("edge_step_vjp", kernel_path.array(np.zeros(1, np.float32)), 600, graph).tile == 16
+    assert message._gpu._launch("edge_step_vjp", kernel_path.array(np.zeros(1, np.float32)), 600, graph).tile == 16
     compare(kernel_path, case, "float32")
 
 
@@ -275,8 +275,8 @@ def large(dtype: str = "float32", undirected: bool = False) -> tuple[Case, Given
 def test_same_bits(cpu_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     case, x = large()
     first = ours(cpu_path, case, x, "float32")
-    for cores in [1, 2, 3, *[message.cores()] * 17]:
-        monkeypatch.setattr(message, "cores", lambda cores=cores: cores)
+    for cores in [1, 2, 3, *[message._cpu.cores()] * 17]:
+        monkeypatch.setattr(message._cpu, "cores", lambda cores=cores: cores)
         again = ours(cpu_path, case, x, "float32")
         for name, arrays in first.items():
             for one, other in zip(arrays, again[name], strict=True):
@@ -388,7 +388,7 @@ def test_no_array_of_hidden_layers() -> None:
 def test_loops_as_plain_python(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.conftest import PATHS
 
-    monkeypatch.setattr(message._njit, "compiled", lambda *functions: functions[-1])
+    monkeypatch.setattr(_njit, "compiled", lambda *functions: functions[-1])
     compare(PATHS["numpy"], CASES[name], "float64")
     assert _message_loops.TILE % _message_loops.ROWS == 0
 

@@ -262,7 +262,7 @@ def test_counts_are_int_and_ratios_float():
     side = tracks((1, 1, 0))
     for figures in (detrac.clear(side, side), detrac.clear(side, tracks()), detrac.clear(tracks(), tracks())):
         for both in (figures, detrac.combine([figures, figures])):
-            assert {k for k, v in both.items() if type(v) is int} == set(detrac.COUNTS) - {"MOTP_sum"}
+            assert {k for k, v in both.items() if type(v) is int} == set(detrac.CLEAR_COUNTS) - {"MOTP_sum"}
             assert {type(v) for v in both.values()} == {int, float}
 
 

@@ -103,8 +103,8 @@ def test_detrac_has_the_rules_of_its_toolkit():
     report = mot.evaluate(gt, pred, benchmark="DETRAC")
     prepared = mot.prepare(gt, pred, "DETRAC")
     got = report.combined["vehicle"]
-    assert {key: got[key] for key in mot.detrac.COUNTS} == {
-        key: value for key, value in mot.detrac.clear(*prepared).items() if key in mot.detrac.COUNTS
+    assert {key: got[key] for key in mot.metrics.CLEAR_COUNTS} == {
+        key: value for key, value in mot.detrac.clear(*prepared).items() if key in mot.metrics.CLEAR_COUNTS
     }
     assert got["IDTP"] == mot.identity(*prepared)["IDTP"] and got["HOTA"] == mot.hota(*prepared)["HOTA"]
     only = mot.evaluate(gt, pred, benchmark="DETRAC", metrics="clear").combined["vehicle"]

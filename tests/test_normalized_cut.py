@@ -628,7 +628,7 @@ THRESHOLD_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"affinity": np.triu(np.ones((4, 4)))}, ValueError, "affinity must be symmetric"),
     ({"affinity": np.full((4, 4), np.nan)}, ValueError, "affinity must be finite"),
     ({"vector": [0.0] * 4}, TypeError, "vector must be a NumPy, CuPy or torch array"),
-    ({"vector": torch.zeros(4, dtype=torch.float64)}, TypeError, "vector must be where the affinity is"),
+    ({"vector": torch.zeros(4, dtype=torch.float64)}, TypeError, "vector must be, like the affinity, of numpy on cpu"),
     ({"vector": np.zeros(4, np.float32)}, TypeError, "vector must have dtype float64, got float32"),
     ({"vector": np.zeros(4, int)}, TypeError, "vector must have dtype float64"),
     ({"vector": np.zeros(3)}, ValueError, "vector must have shape \\[4\\], got \\(3,\\)"),

@@ -14,7 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cv3gpu import _demo_tracks, cli, demo, mot, viz
+from cv3gpu import cli, demo, mot, viz
+from cv3gpu.demo import tracking
+from cv3gpu.demo._inputs import SEQUENCES, track_files
+from cv3gpu.demo._references import clear_and_identity, read_tracks
 from cv3gpu.errors import BackendUnavailableError
 
 pytest.importorskip("matplotlib")
@@ -379,10 +382,10 @@ def test_the_command_refuses(sequence: Path, tmp_path: Path) -> None:
 
 def test_the_demo_finds_people_again(tmp_path: Path) -> None:
     try:
-        gt = mot.read(demo.track_files(demo.SEQUENCES[0])[0])
+        gt = mot.read(track_files(SEQUENCES[0])[0])
     except BackendUnavailableError:
         pytest.skip("needs the files of motmetrics (pip install --no-deps motmetrics)")
-    detections = _demo_tracks._detections(gt)
+    detections = tracking._detections(gt)
     assert (detections.id == -1).all() and 300 < len(detections) < len(gt)
     (entry,) = (entry for entry in demo.ENTRIES if entry.name == "neural tracking")
     result = demo.run(tmp_path, [entry])
@@ -394,6 +397,6 @@ def test_the_demo_finds_people_again(tmp_path: Path) -> None:
     assert len(pictures) == 71 and pictures[0].shape[1] == 480
     # What a tracker that mixes people up gets: the plain evaluation sees it.
     mixed = mot.Tracks(gt.frame, (gt.id + gt.frame) % 20, gt.box)
-    file = demo.track_files(demo.SEQUENCES[0])[0]
-    got = demo._plain_scores(demo._plain_tracks(file), _demo_tracks._by_frame(mixed))
-    assert 1 - got["IDF1"] > _demo_tracks.LIMIT
+    file = track_files(SEQUENCES[0])[0]
+    got = clear_and_identity(read_tracks(file), tracking._by_frame(mixed))
+    assert 1 - got["IDF1"] > tracking.LIMIT

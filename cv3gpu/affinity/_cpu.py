@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._njit import compiled
-from .._threads import cores, each
+from .._threads import cores, each, spans
 from . import _loops
 
 __all__ = ["Stencil", "bands", "contour", "empty", "gaussian", "padded"]
@@ -68,8 +67,7 @@ class Stencil(NamedTuple):
 
 def bands(height: int, width: int) -> list[tuple[int, int]]:
     """Rows of an image, for each thread."""
-    parts = max(1, min(cores(), height, height * width // _PIECE))
-    return list(itertools.pairwise([height * k // parts for k in range(parts + 1)]))
+    return spans(height, min(cores(), height * width // _PIECE))
 
 
 def padded(pixels: int, itemsize: int) -> int:

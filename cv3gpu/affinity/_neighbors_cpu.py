@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 
 from .._njit import compiled
-from .._threads import cores, each
+from .._threads import cores, each, spans
 from ..cluster import _tiles
 from . import _neighbors_loops
 
@@ -87,7 +86,7 @@ def _all(points: Array, rows: Array, count: int) -> tuple[Array, Array]:
         return square, found
     exact, index = np.full((len(rows), count), np.inf), np.full((len(rows), count), len(points))
     run = compiled(*_neighbors_loops.RANK)
-    each(lambda first, last: run(points, rows, found, first, last, exact, index), _spans(len(rows)))
+    each(lambda first, last: run(points, rows, found, first, last, exact, index), spans(len(rows), cores()))
     if keep < len(points):
         rounding = 2.0**-23 * (points.shape[1] + 4)
         unsure = np.flatnonzero(exact[:, -1] >= square[:, -1].astype(np.float64) * (1 - rounding) - 1e-37)
@@ -108,7 +107,7 @@ def _least(points: Array, queries: Array, keep: int) -> tuple[Array, Array]:
         limit = np.empty(per, points.dtype)
         run(given, *others, _BLOCK, first, last, space.copy(), limit, square, index)
 
-    each(work, _spans(-(-tiles // _BLOCK)))
+    each(work, spans(-(-tiles // _BLOCK), cores()))
     return square[: len(queries)], index[: len(queries)]
 
 
@@ -120,11 +119,11 @@ def within(points: Array, reach: float) -> tuple[Array, Array, Array]:
     given, others, space = _laid_out(points, points)
     tiles, _, per = given.shape
     place, limit = np.zeros(tiles * per, np.int64), min(reach * reach, _FARTHEST)
-    run, spans = compiled(*_neighbors_loops.WITHIN), _spans(-(-tiles // _BLOCK))
+    run, parts = compiled(*_neighbors_loops.WITHIN), spans(-(-tiles // _BLOCK), cores())
 
     def work(write: bool, columns: Array, square: Array) -> None:
         each(lambda first, last: run(given, *others, _BLOCK, limit, first, last, space.copy(), write, place,
-                                     columns, square), spans)  # fmt: skip
+                                     columns, square), parts)  # fmt: skip
 
     work(False, np.empty(0, np.int64), np.empty(0))
     start = np.zeros(len(place) + 1, np.int64)
@@ -166,9 +165,3 @@ def _laid_out(points: Array, queries: Array) -> tuple[Array, tuple[Array, Array]
     others = packed.reshape(groups, _GROUP, dims), bias.reshape(groups, _GROUP)
     given = np.ascontiguousarray(padded.reshape(tiles, per, dims).swapaxes(1, 2))
     return given, others, np.empty((_GROUP, per), points.dtype)
-
-
-def _spans(count: int) -> list[tuple[int, int]]:
-    """Things for each thread."""
-    parts = max(1, min(cores(), count))
-    return list(itertools.pairwise([count * k // parts for k in range(parts + 1)]))

@@ -20,12 +20,6 @@ def laplacian(affinity: Any, *, normalization: str | None = None) -> Any:
 
     ``"symmetric"``: D^-1/2 L D^-1/2; ``"random_walk"``: D^-1 L. Rows of vertices without edges are zero in all three.
 
-    >>> import numpy as np
-    >>> from cv3gpu import laplacian
-    >>> laplacian(np.array([[0.0, 2.0], [2.0, 0.0]]), normalization="random_walk").toarray()
-    array([[ 1., -1.],
-           [-1.,  1.]])
-
     Parameters
     ----------
     affinity : PixelAffinity, sparse matrix or array, [N, N]
@@ -45,6 +39,14 @@ def laplacian(affinity: Any, *, normalization: str | None = None) -> Any:
     References
     ----------
     von Luxburg, "A tutorial on spectral clustering", 2007, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import laplacian
+    >>> laplacian(np.array([[0.0, 2.0], [2.0, 0.0]]), normalization="random_walk").toarray()
+    array([[ 1., -1.],
+           [-1.,  1.]])
     """
     op = "laplacian"
     if normalization is not None:
@@ -72,11 +74,6 @@ def ncut_value(affinity: Any, labels: Any) -> float:
     The cut of a segment is the weight of all edges that leave it, its volume the sum of its degrees. Both are sums of
     weights, never differences, so that small cuts keep their digits. A segment without weight counts nothing.
 
-    >>> import numpy as np
-    >>> from cv3gpu import ncut_value
-    >>> round(ncut_value(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([0, 1])), 4)
-    0.6667
-
     Parameters
     ----------
     affinity : PixelAffinity, sparse matrix or array, [N, N]
@@ -95,13 +92,18 @@ def ncut_value(affinity: Any, labels: Any) -> float:
     References
     ----------
     Shi and Malik, "Normalized cuts and image segmentation", PAMI 2000, equations 2 and 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import ncut_value
+    >>> round(ncut_value(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([0, 1])), 4)
+    0.6667
     """
     op = "ncut_value"
     what = given(op, affinity)
     values = _array.host_values(op, "labels", labels)
-    kind = _array.dtype_name(labels)
-    if kind == "bool" or not np.issubdtype(kind, np.integer):
-        _check.fail(op, "labels", "be integers", kind, error=TypeError)
+    _check.integers(op, "labels", labels)
     shapes = [(what.size,)] + ([what.pixels.grid] if what.pixels is not None else [])
     if tuple(labels.shape) not in shapes:
         wanted = " or ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
@@ -121,16 +123,10 @@ def _cuts(what: Given, segment: np.ndarray, count: int) -> tuple[np.ndarray, np.
             segment, np.asarray(what.matrix.sum(axis=1)).ravel(), count
         )
     pixels = what.pixels.host()
-    label = segment.reshape(pixels.grid)
     cut: Any = np.zeros(count)
-    height, width = pixels.grid
-    for (dy, dx), plane in zip(pixels.offsets, pixels.weights, strict=True):
-        begin, end = max(0, -dx), min(width, width - dx)
-        if dy >= height or begin >= end:
-            continue
-        one, other = label[: height - dy, begin:end], label[dy:, begin + dx : end + dx]
+    for one, other, weights in pixels.neighbours(segment.reshape(pixels.grid)):
         leaves = one != other
-        weight = plane[: height - dy, begin:end][leaves].astype(np.float64)
+        weight = weights[leaves].astype(np.float64)
         cut += np.bincount(one[leaves], weight, count) + np.bincount(other[leaves], weight, count)
     degree = pixels.stencils()[0].sums() + pixels.self_weight
     return cut, np.bincount(segment, degree, count)

@@ -42,14 +42,6 @@ def pixel_affinity(
     and places X. ``"intervening_contour"``: exp(-m / sigma_I), m the greatest edge strength on the line from one pixel
     to the other, both ends included; there is no term of the distance.
 
-    >>> import numpy as np
-    >>> from cv3gpu import pixel_affinity
-    >>> affinity = pixel_affinity(np.array([[0.0, 0.1, 1.0]]), radius=2)
-    >>> affinity.tocsr().toarray().round(4)
-    array([[1.    , 0.3456, 0.    ],
-           [0.3456, 1.    , 0.    ],
-           [0.    , 0.    , 1.    ]])
-
     Parameters
     ----------
     image : array, [H, W], [H, W, C] or [B, H, W, C], float32 or float64
@@ -89,6 +81,16 @@ def pixel_affinity(
     ----------
     Shi and Malik, "Normalized cuts and image segmentation", PAMI 2000, equation 11. Leung and Malik, "Contour
     continuity in region based image segmentation", ECCV 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import pixel_affinity
+    >>> affinity = pixel_affinity(np.array([[0.0, 0.1, 1.0]]), radius=2)
+    >>> affinity.tocsr().toarray().round(4)
+    array([[1.    , 0.3456, 0.    ],
+           [0.3456, 1.    , 0.    ],
+           [0.    , 0.    , 1.    ]])
     """
     kind = _check.choice(OP, "kind", kind, KINDS)
     reach = _check.real(OP, "radius", radius, positive=True)
@@ -97,9 +99,7 @@ def pixel_affinity(
     inclusive = _check.flag(OP, "inclusive", inclusive)
     sigma = _check.real(OP, "sigma_intensity", sigma_intensity, positive=True)
     width = _check.real(OP, "sigma_distance", sigma_distance, positive=True)
-    own = _check.real(OP, "self_weight", self_weight)
-    if own < 0:
-        _check.fail(OP, "self_weight", "not be negative", self_weight)
+    own = _check.not_negative(OP, "self_weight", self_weight)
     stored = _check.flag(OP, "stored", stored)
     _check.dtype(OP, "image", image, DTYPES)
     contour = kind == "intervening_contour"
@@ -271,12 +271,7 @@ class PixelAffinity:
     def __matmul__(self, x: Any) -> Any:
         lead = (len(self._kept),) if self._batched else ()
         pixels = self.grid[0] * self.grid[1]
-        if _array.family(x) is None:
-            wanted = f"be an array of the library of the affinity ({_array.family(self._kept)})"
-            _check.fail("PixelAffinity @ x", "x", wanted, _check.kind(x), error=TypeError)
-        if _array.family(x) != _array.family(self._kept) or _array.device_of(x) != _array.device_of(self._kept):
-            mine, other = (f"{_array.family(a)} on {_array.device_of(a)}" for a in (self._kept, x))
-            _check.fail("PixelAffinity @ x", "x", f"be where the affinity is ({mine})", other, error=TypeError)
+        _array.check_beside("PixelAffinity @ x", "x", x, "the affinity", self._kept)
         _check.same_dtype("PixelAffinity @ x", "x", x, "the affinity", self._kept)
         if x.ndim not in (len(lead) + 1, len(lead) + 2) or tuple(x.shape[: len(lead) + 1]) != (*lead, pixels):
             names = ", ".join(map(str, (*lead, pixels)))
@@ -321,6 +316,18 @@ class PixelAffinity:
         dy, dx = _split(self.offsets)
         flats = _array.as_numpy(self.flat)
         return [Stencil(flat, dy, dx, self._plane(flats), *self.grid) for flat in flats]
+
+    def neighbours(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For each offset within the image: the values of pixels [H, W], those of their neighbours there, the weights.
+
+        Of one image, in NumPy.
+        """
+        height, width = self.grid
+        for (dy, dx), plane in zip(self.offsets, self.weights, strict=True):
+            begin, end = max(0, -dx), min(width, width - dx)
+            if dy < height and begin < end:
+                there = values[dy:, begin + dx : end + dx]
+                yield values[: height - dy, begin:end], there, plane[: height - dy, begin:end]
 
     def host(self) -> PixelAffinity:
         """This affinity in NumPy."""

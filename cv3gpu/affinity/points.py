@@ -38,23 +38,9 @@ def _points(op: str, x: Any) -> Any:
     return rows
 
 
-def _gamma(op: str, gamma: Any) -> float:
-    value = _check.real(op, "gamma", gamma)
-    if value < 0:
-        _check.fail(op, "gamma", "not be negative", gamma)
-    return value
-
-
 @array_op("x")
 def knn_affinity(x: Any, n_neighbors: int, *, gamma: float | None = None) -> Any:
     """The graph of the nearest neighbours of points, made symmetric: (A + A^T) / 2 with a zero diagonal.
-
-    >>> import numpy as np
-    >>> from cv3gpu import knn_affinity
-    >>> knn_affinity(np.array([[0.0], [1.0], [3.0]]), 2).toarray()
-    array([[0. , 1. , 0. ],
-           [1. , 0. , 0.5],
-           [0. , 0.5, 0. ]])
 
     Parameters
     ----------
@@ -84,11 +70,20 @@ def knn_affinity(x: Any, n_neighbors: int, *, gamma: float | None = None) -> Any
     References
     ----------
     von Luxburg, "A tutorial on spectral clustering", 2007, section 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import knn_affinity
+    >>> knn_affinity(np.array([[0.0], [1.0], [3.0]]), 2).toarray()
+    array([[0. , 1. , 0. ],
+           [1. , 0. , 0.5],
+           [0. , 0.5, 0. ]])
     """
     op = "knn_affinity"
     points = _points(op, x)
     count = _check.integer(op, "n_neighbors", n_neighbors, 1, len(points))
-    decay = None if gamma is None else _gamma(op, gamma)
+    decay = None if gamma is None else _check.not_negative(op, "gamma", gamma)
     if _array.on_gpu(x):
         return sparse_like(*_neighbors_gpu.symmetric(*_neighbors_gpu.nearest(points, count), decay), x)
     from scipy import sparse
@@ -107,12 +102,6 @@ def knn_affinity(x: Any, n_neighbors: int, *, gamma: float | None = None) -> Any
 @array_op("x")
 def rbf_affinity(x: Any, *, gamma: float, eps: float | None = None) -> Any:
     """The affinities exp(-gamma d^2) of all pairs of points, or of those at a distance of at most ``eps``.
-
-    >>> import numpy as np
-    >>> from cv3gpu import rbf_affinity
-    >>> rbf_affinity(np.array([[0.0], [1.0]]), gamma=1.0).round(4)
-    array([[1.    , 0.3679],
-           [0.3679, 1.    ]])
 
     Parameters
     ----------
@@ -142,10 +131,18 @@ def rbf_affinity(x: Any, *, gamma: float, eps: float | None = None) -> Any:
     References
     ----------
     von Luxburg, "A tutorial on spectral clustering", 2007, section 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import rbf_affinity
+    >>> rbf_affinity(np.array([[0.0], [1.0]]), gamma=1.0).round(4)
+    array([[1.    , 0.3679],
+           [0.3679, 1.    ]])
     """
     op = "rbf_affinity"
     points = _points(op, x)
-    decay = _gamma(op, gamma)
+    decay = _check.not_negative(op, "gamma", gamma)
     reach = None if eps is None else _check.real(op, "eps", eps, positive=True)
     if _array.on_gpu(x):
         if reach is None:

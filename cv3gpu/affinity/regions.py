@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ __all__ = ["check_superpixels", "region_affinity"]
 
 OP = "region_affinity"
 DTYPES = ("float32", "float64")
-STEPS = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}  # one of each two opposite ones
 
 Array = np.ndarray[Any, Any]
 
@@ -22,9 +22,7 @@ Array = np.ndarray[Any, Any]
 def check_superpixels(op: str, superpixels: Any) -> Array:
     """Labels of regions [H, W] on the host, checked: integers from 0 without gaps."""
     values = _array.host_values(op, "superpixels", superpixels)
-    kind = _array.dtype_name(superpixels)
-    if kind == "bool" or not np.issubdtype(kind, np.integer):
-        _check.fail(op, "superpixels", "be integers", kind, error=TypeError)
+    _check.integers(op, "superpixels", superpixels)
     _check.ndim(op, "superpixels", superpixels, 2, "[H, W]")
     if 0 in superpixels.shape:
         _check.fail(op, "superpixels", "not be empty", tuple(superpixels.shape))
@@ -55,15 +53,6 @@ def region_affinity(
     self_weight: float = 1.0,
 ) -> Any:
     """The affinities of adjacent superpixels: ``exp(-|m_i - m_j|^2 / sigma)``, of the means m of their features.
-
-    >>> import numpy as np
-    >>> from cv3gpu import region_affinity
-    >>> superpixels = np.array([[0, 0, 1], [2, 2, 1]])
-    >>> image = np.array([[0.0, 0.0, 0.1], [0.0, 0.0, 0.1]])
-    >>> region_affinity(image, superpixels, sigma=0.1).toarray().round(3)
-    array([[1.   , 0.905, 1.   ],
-           [0.905, 1.   , 0.905],
-           [1.   , 0.905, 1.   ]])
 
     Parameters
     ----------
@@ -99,17 +88,25 @@ def region_affinity(
     ----------
     Tremeau and Colantoni, "Regions adjacency graph applied to color image segmentation", IEEE TIP 2000. scikit-image's
     `graph.rag_mean_color(mode="similarity")` has the same weights, on an image of 0-255 with a sigma of 255.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import region_affinity
+    >>> superpixels = np.array([[0, 0, 1], [2, 2, 1]])
+    >>> image = np.array([[0.0, 0.0, 0.1], [0.0, 0.0, 0.1]])
+    >>> region_affinity(image, superpixels, sigma=0.1).toarray().round(3)
+    array([[1.   , 0.905, 1.   ],
+           [0.905, 1.   , 0.905],
+           [1.   , 0.905, 1.   ]])
     """
     _check.dtype(OP, "image", image, DTYPES)
     if image.ndim not in (2, 3) or image.shape[-1] < 1:
         _check.fail(OP, "image", "have shape [H, W] or [H, W, C] with C at least 1", tuple(image.shape))
     width = _check.real(OP, "sigma", sigma, positive=True)
-    if connectivity not in tuple(STEPS) or isinstance(connectivity, bool):
-        _check.fail(OP, "connectivity", "be 4 or 8", _check.shown(connectivity))
+    steps = _check.half_neighbours(OP, "connectivity", connectivity)
     boundary = _check.flag(OP, "boundary", boundary)
-    own = _check.real(OP, "self_weight", self_weight)
-    if own < 0:
-        _check.fail(OP, "self_weight", "not be negative", self_weight)
+    own = _check.not_negative(OP, "self_weight", self_weight)
     labels = check_superpixels(OP, superpixels)
     _check.shape(OP, "superpixels", superpixels, image.shape[:2])
     pixels = _array.to_host(image).astype(np.float64).reshape(labels.size, -1)
@@ -118,7 +115,7 @@ def region_affinity(
     count = int(labels.max()) + 1
     size = np.bincount(labels.ravel())
     means = np.stack([np.bincount(labels.ravel(), channel) for channel in pixels.T], 1) / size[:, None]
-    one, other, touching = _adjacent(labels, connectivity, count)
+    one, other, touching = _adjacent(labels, steps, count)
     weight = np.exp(-((means[one] - means[other]) ** 2).sum(1) / width)
     if boundary:
         weight *= touching
@@ -132,11 +129,11 @@ def region_affinity(
     return sparse_like(matrix.data.astype(_array.dtype_name(image)), matrix.indices, matrix.indptr, image)
 
 
-def _adjacent(labels: Array, connectivity: int, count: int) -> tuple[Array, Array, Array]:
+def _adjacent(labels: Array, steps: Sequence[tuple[int, int]], count: int) -> tuple[Array, Array, Array]:
     """Each pair of adjacent regions, the smaller label first, and how many pairs of pixels touch."""
     height, width = labels.shape
     pairs = []
-    for dy, dx in STEPS[connectivity]:
+    for dy, dx in steps:
         here = labels[: height - dy, max(0, -dx) : width - max(0, dx)]
         there = labels[dy:, max(0, dx) : width - max(0, -dx)]
         apart = here != there

@@ -15,7 +15,11 @@ from ._shared import Commands
 __all__ = ["main"]
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example:  cv3gpu demo --out demo-out",
+)
 @click.version_option(__version__, prog_name="cv3gpu")
 def main() -> None:
     """GPU kernels for image segmentation and multi-object tracking, with fast CPU paths."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +62,7 @@ def _segment_clusters(name: str, image: Path, options: dict[str, Any]) -> None:
     viz.require()
     with data_errors():
         picture = _segment.read_image(image)
-        with progress(name, 2) as begin, _warnings_said():
+        with progress(name, 2) as begin:
             begin("segments")
             found = getattr(_segment_cluster, name)(picture, options, put)
             begin("pictures")
@@ -89,16 +87,6 @@ def _segment_clusters(name: str, image: Path, options: dict[str, Any]) -> None:
         shown = ", ".join(f"{v:.3g}" for v in value) if isinstance(value, list) else value
         click.echo(f"{fact}: {f'{shown:.6g}' if isinstance(shown, float) else shown}")
     print_files(files)
-
-
-@contextlib.contextmanager
-def _warnings_said() -> Iterator[None]:
-    """Warnings of the library as plain lines on stderr."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for text in dict.fromkeys(str(one.message) for one in said):
-        click.echo(f"cv3gpu segment: {text}", err=True)
 
 
 @click.command("kmeans", epilog="Example:  cv3gpu segment kmeans photo.jpg --clusters 8 --out kmeans-out")

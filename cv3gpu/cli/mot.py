@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from ._shared import FORMATS, data_errors, html_option, json_option, output_option, print_json, print_table, progress
+from ._shared import (
+    FORMATS,
+    data_errors,
+    html_option,
+    json_option,
+    output_option,
+    print_files,
+    print_json,
+    print_table,
+    progress,
+)
 
 __all__ = ["BENCHMARKS", "METRICS", "SWITCHES", "mot_compare", "mot_eval", "mot_group"]
 
@@ -19,7 +29,7 @@ BENCHMARKS = ("MOT15", "MOT16", "MOT17", "MOT20", "KITTI", "DETRAC")
 SWITCHES = 20  # identity switches that are printed; the file has all
 
 
-@click.group("mot")
+@click.group("mot", epilog="Example:  cv3gpu mot eval MOT17/train results/MyTracker --benchmark MOT17")
 def mot_group() -> None:
     """Evaluate multi-object trackers."""
 
@@ -84,9 +94,7 @@ def mot_eval(gt: str, pred: str, events_file: Path | None, **options: Any) -> No
         from .. import _pages
 
         _pages.evaluation(f"{os.path.basename(pred)} against {os.path.basename(gt)}", report, logs).save(out.html)
-    _give(report, out, drawn)
-    if events_file and not out.as_json:
-        _print_switches(logs, events_file)
+    _give(report, out, drawn, events_file, logs)
 
 
 @mot_group.command("compare", epilog="Example:  cv3gpu mot compare MOT17/train results/A results/B --benchmark MOT17")
@@ -137,28 +145,31 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
     return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
 
 
-def _give(found: Any, out: _Out, drawn: Sequence[Path]) -> None:
-    """Prints a report or a comparison, and writes its table."""
+def _give(
+    found: Any, out: _Out, drawn: Sequence[Path], events_file: Path | None = None, logs: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the table of a report or a comparison and prints it, with switches if events were written, and files."""
     if out.csv_file:
         found.to_csv(out.csv_file)
     if out.as_json:
         print_json(found.to_dict())
         return
     click.echo(found.table())
-    for number, path in enumerate(drawn):
-        click.echo(f"  {path}" if number else f"\npictures:\n  {path}")
-    if out.html:
-        click.echo(f"\npage:\n  {out.html}")
+    if events_file:
+        _print_switches(logs or {})
+    if files := [path for path in (out.csv_file, events_file, *drawn, out.html) if path]:
+        click.echo()
+        print_files(files)
 
 
-def _print_switches(logs: dict[str, Any], file: Path) -> None:
+def _print_switches(logs: Mapping[str, Any]) -> None:
     rows = []
     for sequence, classes in logs.items():
         for log in classes.values():
             switches = log.of("switch")
             columns = (switches.frame, switches.gt, switches.previous, switches.pred, switches.since)
             rows += [(sequence, *map(str, row)) for row in zip(*(c.tolist() for c in columns), strict=True)]
-    click.echo(f"\n{len(rows)} switches; all events are in {file}")
+    click.echo(f"\nidentity switches: {len(rows)}")
     if rows:
         header = ("sequence", "frame", "identity", "followed by", "now by", "last in frame")
         print_table(header, rows[:SWITCHES], right=range(1, 6))

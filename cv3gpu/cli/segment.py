@@ -59,7 +59,7 @@ OF_GRABCUT, OF_CUT = ("gamma", "components", "iterations"), ("lam", "sigma", "re
 ASKED_OF_CUT = (*OF_CUT, "connectivity", "rect", "grabcut", "gamma", "components", "device")  # what the JSON repeats
 
 
-@click.group("segment")
+@click.group("segment", epilog="Example:  cv3gpu segment slic photo.jpg --out slic-out")
 def segment_group() -> None:
     """Segment an image."""
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from ._shared import FAILURE, NO_GPU, html_option, json_option, on_device, print_json, print_table, progress
+from ._shared import (
+    FAILURE,
+    NO_GPU,
+    html_option,
+    json_option,
+    on_device,
+    print_files,
+    print_json,
+    print_table,
+    progress,
+)
 
 __all__ = ["bench", "demo", "doctor", "kernels_compile", "kernels_group", "kernels_list"]
 
@@ -60,9 +70,8 @@ def demo(out: Path, only: tuple[str, ...], html: Path | None, as_json: bool) -> 
             for r in rows
         ]
         print_table(("operator", "input", "device", "ms", "agreement", ""), cells, right=(3,))
-        click.echo(f"\n{sum(r.ok for r in rows)} of {len(rows)} agree; pictures:")
-        for path in (*result.pictures, *([html] if html else [])):
-            click.echo(f"  {path}")
+        click.echo(f"\n{sum(r.ok for r in rows)} of {len(rows)} agree")
+        print_files([*result.pictures, *([html] if html else [])])
     if not result.ok:
         raise click.exceptions.Exit(FAILURE)
 
@@ -74,7 +83,7 @@ def demo(out: Path, only: tuple[str, ...], html: Path | None, as_json: bool) -> 
 @click.option("--require-gpu", is_flag=True, help="Exit with 4 where there is no GPU.")
 @json_option
 def doctor(require_gpu: bool, as_json: bool) -> None:
-    """Say what is installed and what mends it.
+    """Check the installation, and say what mends it.
 
     Looks at the driver, the GPUs, CuPy, NVRTC, torch, numba and the kernel cache, and runs one kernel of each
     kind. Exit code 1 if there is a problem.
@@ -88,9 +97,7 @@ def doctor(require_gpu: bool, as_json: bool) -> None:
     else:
         for finding in report.findings:
             colour = {"ok": "green", "note": "yellow", "problem": "red"}[finding.status]
-            click.echo(f"{click.style(finding.status.ljust(8), fg=colour)}{finding.topic:8}{finding.what}")
-            if finding.mend:
-                click.echo(f"{'':16}mend: {finding.mend}")
+            click.echo(str(finding).replace(finding.status, click.style(finding.status, fg=colour), 1))
     if require_gpu and not report.gpu:
         click.echo("cv3gpu doctor: a GPU is required, and there is none", err=True)
         raise click.exceptions.Exit(NO_GPU)
@@ -101,7 +108,7 @@ def doctor(require_gpu: bool, as_json: bool) -> None:
 # ---- kernels --------------------------------------------------------------------------------------------
 
 
-@click.group("kernels")
+@click.group("kernels", epilog="Example:  cv3gpu kernels list")
 def kernels_group() -> None:
     """List the GPU kernels, or compile them without a GPU."""
 
@@ -199,7 +206,11 @@ def kernels_compile(files: tuple[str, ...], arch: tuple[str, ...], as_json: bool
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the operators run."
 )
 @click.option("--list", "listed", is_flag=True, help="Print the names of the measurements, and measure nothing.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long each is repeated; default: seconds.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="For how long each is repeated; default: about 2 on a CPU, 0.3 on a GPU.",
+)
 @html_option
 @json_option
 def bench(

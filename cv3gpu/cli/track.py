@@ -55,7 +55,11 @@ __all__ = ["track"]
 )
 @click.option("--score", type=float, help="Leave out detections of lower scores.")
 @click.option(
-    "--format", type=click.Choice(FORMATS), default="motchallenge", show_default=True, help="Format of the tracks."
+    "--format",
+    type=click.Choice(FORMATS),
+    default="motchallenge",
+    show_default=True,
+    help="Format of the tracks; kitti needs classes.",
 )
 @click.option(
     "-o",
@@ -76,8 +80,11 @@ def track(detections: Path, out: Path, gif: Path | None, html: Path | None, as_j
     frame rate comes from seqinfo.ini beside det, else it is 30. --method mpn goes by the motion of the camera, where
     there is a gmc.txt beside det.
 
-    Prints a line for each sequence, with the tracker's frames per second. --gif and --html draw on the pictures of
-    img1 beside det, 000001.jpg and so on, where they are there, else on a white ground; they need Pillow.
+    Prints a line for each sequence, with the tracker's frames per second; for --method mpn also the share of the
+    constraints (at most one link into a detection and one out of it) that its scores satisfy before rounding.
+
+    --gif and --html draw on the pictures of img1 beside det, 000001.jpg and so on, where they are there, else on a
+    white ground; they need Pillow.
 
     Exit code 3 if a file is malformed or there are no sequences, or no track to draw.
     """

@@ -53,7 +53,7 @@ NETWORKS = (  # the library's own list, which a test compares
 ASKED_OF_TRAINING = ("epochs", "batch", "accumulate", "optimizer", "lr", "weight_decay", "warmup", "seed", "precision")
 
 
-@click.group("train")
+@click.group("train", epilog="Example:  cv3gpu train seg --data CamVid.zip --model unet --out unet-out")
 def train_group() -> None:
     """Train networks."""
 

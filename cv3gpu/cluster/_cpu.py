@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import Any
 
 import numpy as np
 
 from .._njit import compiled
-from .._threads import cores, each
+from .._threads import cores, each, spans
 from . import _lloyd, _loops, _tiles
 from ._grid import CUTOFF, Grid
 
@@ -21,12 +20,6 @@ _PIECE = 8192  # points that are worth a thread
 _EXPANDED = 16  # features from which distances are taken by products
 _CHUNKS = 64  # partial sums, at most
 _NONE = np.empty(0)
-
-
-def _parts(n: int, most: int) -> list[tuple[int, int]]:
-    """``n`` things in at most so many equal parts."""
-    parts = max(1, min(n, most))
-    return list(itertools.pairwise([n * k // parts for k in range(parts + 1)]))
 
 
 class Points:
@@ -76,7 +69,7 @@ class Points:
             return run(self.x, self.weight, self.tiles, *given, *space, self._expanded, self._chunk, count, first,
                        last, self.labels, self._sums, self._mass)  # fmt: skip
 
-        changed = sum(each(work, _parts(self._chunks, cores())))
+        changed = sum(each(work, spans(self._chunks, cores())))
         sums = self._sums.reshape(self._chunks, count, -1).sum(0)
         return changed, sums[:, :dims], self._mass.reshape(-1, count).sum(0)
 
@@ -93,7 +86,7 @@ class Points:
         """The weighted sum of the square distances to the centres of the labels; they themselves go to ``far``."""
         part, run = np.empty(self._chunks), compiled(*_loops.INERTIA)
         given, chunk = (self.x, self.weight, np.ascontiguousarray(centres), self.labels), self._chunk * self.per
-        each(lambda first, last: run(*given, chunk, first, last, part, far), _parts(self._chunks, cores()))
+        each(lambda first, last: run(*given, chunk, first, last, part, far), spans(self._chunks, cores()))
         return float(part.sum())
 
     def _farthest(self, centres: Array, count: int) -> tuple[Array, Array, Array, Array]:
@@ -163,15 +156,15 @@ class Points:
             run(self.weight, len(self.x), self.tiles, packed, bias, len(tried), space, block, first, end, self._closest,
                 part)  # fmt: skip
 
-        each(work, _parts(len(part), min(cores(), len(self.x) // _PIECE)))
+        each(work, spans(len(part), min(cores(), len(self.x) // _PIECE)))
         return part
 
     def draw(self, last: Array, block: Array, rest: Array) -> list[int]:
         """Points by their square distances, see `_lloyd.seeds`."""
         run, given = compiled(*_loops.DRAW), (self.x, self.weight, self._closest.reshape(-1), last)
         first = block * _lloyd.BLOCK
-        spans = zip(first.tolist(), (first + _lloyd.BLOCK).clip(max=len(self.x)).tolist(), rest.tolist(), strict=True)
-        return [run(*given, *span) for span in spans]
+        where = zip(first.tolist(), (first + _lloyd.BLOCK).clip(max=len(self.x)).tolist(), rest.tolist(), strict=True)
+        return [run(*given, *span) for span in where]
 
     def seeds(self, weight: Array | None, uniform: Array) -> Array:
         """Centres by k-means++, see `_lloyd.seeds`."""
@@ -208,7 +201,7 @@ class Climb:
                 *given, first, last, near, weight, sums, y, y.view(np.int64), seen, owner, when, modes, root, iters
             )
 
-        self.late = sum(each(work, _parts(points, min(4 * cores(), points // _ASCENTS))))
+        self.late = sum(each(work, spans(points, min(4 * cores(), points // _ASCENTS))))
         self.steps = int(np.abs(iters).max())
         self._modes, self._root, self._place = modes, root, np.empty(points, np.int64)
         self._place[order] = np.arange(points)

@@ -163,12 +163,10 @@ def kmeans(
         init if named else "",
         _check.integer(OP, "n_init", n_init, 1),
         _check.integer(OP, "max_iter", max_iter, 1),
-        _check.real(OP, "tol", tol),
+        _check.not_negative(OP, "tol", tol),
         _check.integer(OP, "seed", seed, 0, 2**63 - 1),
         0 if batch_size is None else _check.integer(OP, "batch_size", batch_size, 1),
     )
-    if options.tol < 0:
-        _check.fail(OP, "tol", "be at least 0", tol)
     if not named and options.n_init != 1:
         _check.fail(OP, "n_init", "be 1 where init is an array", n_init)
     return _clustered(x, options, None if named else init, sample_weight)

@@ -116,10 +116,7 @@ def options(op: str, kernel: Any, max_iter: Any, tol: Any) -> tuple[bool, int, f
     """Is the kernel the Gaussian, steps, tolerance: checked."""
     gaussian = _check.choice(op, "kernel", kernel, KERNELS) == "gaussian"
     max_iter = _check.integer(op, "max_iter", max_iter, 1)
-    tol = _check.real(op, "tol", tol)
-    if tol < 0:
-        _check.fail(op, "tol", "be at least 0", tol)
-    return gaussian, max_iter, tol
+    return gaussian, max_iter, _check.not_negative(op, "tol", tol)
 
 
 def climb(op: str, argument: str, rows: Any, bandwidth: float, gaussian: bool, max_iter: int, tol: float,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _depthwise_loops
-from .._array import dtype_name, module
+from .._array import dtype_name, empty, memory_format, module
 from ._gpu import NO_EPILOGUE, Epilogue
 from .geometry import SIXTEEN_BIT, Geometry
 
@@ -155,14 +155,15 @@ def torch_backward(grad: Any, x: Any, weight: Any, shape: Sequence[int], geometr
     if dtype_name(grad) in SIXTEEN_BIT:
         grad, x, weight = (None if t is None else t.float() for t in (grad, x, weight))
     wants_input = x is None
-    if wants_input:
-        x = grad.new_empty(shape)
-    else:
-        weight = grad.new_empty(shape)  # of real memory: an expanded one gives a wrong gradient for channels_last x
+    # Of what is wanted torch takes the size, and makes a copy of it in the memory order in which it works. It is of
+    # real memory: an expanded weight gives a wrong gradient for channels_last x.
+    if not wants_input:
+        last = memory_format(x) == "nhwc" and memory_format(grad) == "nhwc"
+        weight = empty(grad, shape, layout="nhwc" if last else "nchw")
     if grad.shape[0] == 0:
         return grad.new_zeros(shape, dtype=dtype).contiguous(memory_format=_torch_format(layout))
     border, geometry = geometry, _without_border(geometry)
-    x = grad.new_empty((*x.shape[:2], *geometry.input)) if wants_input else _bordered(x, border)
+    x = empty(grad, (*shape[:2], *geometry.input), layout=layout) if wants_input else _bordered(x, border)
     padded, padding = _torch_padding(x, geometry)
     stride = geometry.stride
     if geometry.taps == 1 and not wants_input:

@@ -12,29 +12,20 @@ import numpy as np
 from .._njit import compiled
 from .._threads import cores, each
 from . import _loops, lattice
+from .rows import Message
 
-__all__ = ["Lattice", "Message", "from_rows", "to_rows", "update"]
+__all__ = ["Lattice", "from_rows", "to_rows", "update"]
 
 Array = np.ndarray[Any, Any]
 
-_CHUNK = _loops._CHUNK
 _PIECE = 4096  # points that are worth a thread
 _NONE = np.empty(0, np.float32)
-
-
-class Message(NamedTuple):
-    """What a kernel sends to each point before compatibility: rows of z, gathered by the filter, times a scale."""
-
-    z: Array
-    filter: Any
-    scale: Array | None
-    mu: Array  # [W] (a diagonal) or [W, W]
 
 
 def _ranges(n: int, least: int = _PIECE) -> list[tuple[int, int]]:
     """``n`` things in equal parts, one a core, cut where chunks end."""
     parts = max(1, min(cores(), n // least))
-    edges = [min(n, -(-n * k // parts // _CHUNK) * _CHUNK) for k in range(parts)] + [n]
+    edges = [min(n, -(-n * k // parts // _loops.CHUNK) * _loops.CHUNK) for k in range(parts)] + [n]
     return list(itertools.pairwise(edges))
 
 
@@ -120,7 +111,7 @@ class Lattice:
         locate = compiled(_loops._locate)
 
         def find(image: int, first: int, last: int) -> None:
-            space = np.empty((4 * (d + 1) + 2, _CHUNK), features.dtype)
+            space = np.empty((4 * (d + 1) + 2, _loops.CHUNK), features.dtype)
             locate(features, image, first, last, self.scale, keys, hashes, self.bary, space)
 
         each(find, _images(batch, n))

@@ -7,13 +7,14 @@ The kernels are in ``kernels/crf_lattice.cu`` (what a lattice consists of), ``cr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _array
 from .._kernel import MAX_GRID_YZ, blocks, kernel
 from . import lattice
+from .rows import Message
 
-__all__ = ["Lattice", "Message", "from_rows", "to_rows", "update"]
+__all__ = ["Lattice", "from_rows", "to_rows", "update"]
 
 _THREADS = 128  # of a block in crf_lattice.cu, crf_update.cu and crf_feature_vjp
 _BLOCK = 256  # and in crf_rows.cu and crf_splat.cu
@@ -25,15 +26,6 @@ _PAIR_BYTES = 8 << 20  # of all vertices' rows: below it two axes are blurred at
 _SHARE = 3  # sources of a vertex that are worth a thread
 _GROUPS = (1, 2, 4, 8, 16, 32)
 _PER = (1, 2, 3, 4, 5, 8)
-
-
-class Message(NamedTuple):
-    """What a kernel sends to each point before compatibility: rows of z, gathered by the filter, times a scale."""
-
-    z: Any
-    filter: Any  # with one entry: row i of z is point i's
-    scale: Any
-    mu: Any  # [W] (a diagonal) or [W, W]
 
 
 def _lanes(rows: int, width: int) -> tuple[tuple[int], tuple[int, int]]:

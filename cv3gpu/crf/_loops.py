@@ -14,7 +14,7 @@ from .._njit import inlined
 
 Array = np.ndarray[Any, Any]
 
-_CHUNK = 32  # points that are located, or updated, together
+CHUNK = 32  # points that are located, or updated, together
 _BOUND = 2.0**27  # lattice coordinates, in units of d + 1, end here
 _MIX = -7046029254386353131  # 2^64 / golden ratio, as a signed number
 _EMPTY = -1
@@ -38,8 +38,8 @@ def _locate(features: Array, image: int, first: int, last: int, scale: Array, ke
     e, rem, rank, s, b = 0, d + 1, 2 * (d + 1), 3 * (d + 1), 3 * (d + 1) + 1
     real = w.dtype.type
     down, up, one, zero, bound = real(1.0 / (d + 1)), real(d + 1), real(1.0), real(0.0), real(_BOUND)
-    for start in range(first, last, _CHUNK):
-        m = min(_CHUNK, last - start)
+    for start in range(first, last, CHUNK):
+        m = min(CHUNK, last - start)
         for t in range(m):
             w[s, t] = zero
         for j in range(d, 0, -1):
@@ -430,8 +430,8 @@ def _update(unary: Array, mask: Array, z1: Array, index1: Array, weight1: Array,
 def _to_rows(x: Array, image: int, first: int, last: int, fill: float, out: Array) -> None:
     """Points of an image [B, C, N] to rows; channels past C hold ``fill``."""
     channels, n = x.shape[1], x.shape[2]
-    for start in range(first, last, _CHUNK):
-        stop = min(start + _CHUNK, last)
+    for start in range(first, last, CHUNK):
+        stop = min(start + CHUNK, last)
         for c in range(channels):
             for i in range(start, stop):
                 out[image * n + i, c] = x[image, c, i]
@@ -442,8 +442,8 @@ def _to_rows(x: Array, image: int, first: int, last: int, fill: float, out: Arra
 
 def _from_rows(rows: Array, image: int, first: int, last: int, out: Array) -> None:
     channels, n = out.shape[1], out.shape[2]
-    for start in range(first, last, _CHUNK):
-        stop = min(start + _CHUNK, last)
+    for start in range(first, last, CHUNK):
+        stop = min(start + CHUNK, last)
         for c in range(channels):
             for i in range(start, stop):
                 out[image, c, i] = rows[image * n + i, c]

@@ -71,8 +71,6 @@ class GridGaussian:
     """
 
     entries = 1  # what a reader of `spread` needs: row i of the result belongs to pixel i, with weight 1
-    offsets = None
-    weights = None
 
     def __init__(self, like: Any, shape: tuple[int, int, int], theta: tuple[float, float]) -> None:
         batch, height, width = (int(n) for n in shape)

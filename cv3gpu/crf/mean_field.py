@@ -12,18 +12,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .. import _array
-from . import _cpu, _gpu
-from .rows import scaled, width
+from .filters import backend
+from .rows import Message, scaled, width
 
-__all__ = ["NORMALIZATIONS", "Kernel", "MeanField", "Reverse", "machine", "normalized", "width_vjp"]
+__all__ = ["Kernel", "MeanField", "Reverse", "normalized", "width_vjp"]
 
-NORMALIZATIONS = ("none", "before", "after", "symmetric")
 LEAST = 1e-30  # marginals that the objective sees
-
-
-def machine(x: Any) -> Any:
-    """The module with the lattice and the update for an array: the GPU's, or the CPU's, which takes NumPy arrays."""
-    return _gpu if _array.on_gpu(x) else _cpu
 
 
 class Kernel(NamedTuple):
@@ -92,9 +86,9 @@ class MeanField:
     def __init__(self, unary: Any, kernels: Sequence[Kernel], compat: Sequence[Any]) -> None:
         self.shape = tuple(int(n) for n in unary.shape)
         self.labels, self.kernels = self.shape[1], list(kernels)
-        self.machine = machine(unary)
+        self.backend = backend(unary)
         n = width(self.labels)
-        self.unary = self.machine.to_rows(_array.contiguous(unary), n)
+        self.unary = self.backend.to_rows(_array.contiguous(unary), n)
         self.mu = [_padded(mu, n) for mu in compat]
         self.rows = self._update(self.unary, [])
         self._spare: Any = None
@@ -102,11 +96,11 @@ class MeanField:
     @property
     def q(self) -> Any:
         """The marginals, [B, L, N]."""
-        return self.machine.from_rows(self.rows, self.shape)
+        return self.backend.from_rows(self.rows, self.shape)
 
     @q.setter
     def q(self, q: Any) -> None:
-        self.rows = self.machine.to_rows(_array.contiguous(q), self.unary.shape[1])
+        self.rows = self.backend.to_rows(_array.contiguous(q), self.unary.shape[1])
 
     def step(self) -> None:
         """One iteration."""
@@ -115,17 +109,17 @@ class MeanField:
         self._spare = before
 
     def _update(self, unary: Any, messages: Sequence[Any], out: Any = None) -> Any:
-        return self.machine.update(unary, messages, self.labels, out=out)
+        return self.backend.update(unary, messages, self.labels, out=out)
 
     def _iterated(self, q: Any, keep: bool = False) -> Any:
         """The next marginals; in a spare array unless they are to be kept."""
         messages = [
-            self.machine.Message(kernel.spread(q), kernel.filter, kernel.left, mu)
+            Message(kernel.spread(q), kernel.filter, kernel.left, mu)
             for kernel, mu in zip(self.kernels, self.mu, strict=True)
         ]
         unary = self.unary
         while len(messages) > 2:
-            unary = self.machine.update(unary, messages[:2], self.labels, softmax=False)
+            unary = self.backend.update(unary, messages[:2], self.labels, softmax=False)
             messages = messages[2:]
         spare, self._spare = (None, self._spare) if keep else (self._spare, None)
         return self._update(unary, messages, spare)
@@ -209,7 +203,7 @@ class Reverse:
         self.mu = [_array.zeros(mu, mu.shape, "float64") for mu in field.mu]
         self.widths: list[Any] = [None] * len(kernels)  # what the filters' own vjps give, summed
         slopes: list[Any] = [0.0] * len(kernels)  # gradients with respect to K 1
-        g = field.machine.to_rows(_array.contiguous(grad), field.unary.shape[1])
+        g = field.backend.to_rows(_array.contiguous(grad), field.unary.shape[1])
         for q_after, q in zip(reversed(qs[1:]), reversed(qs[:-1]), strict=True):
             g = q_after * (g - (g * q_after).sum(1)[:, None])  # with respect to the logits
             self.unary = self.unary - g

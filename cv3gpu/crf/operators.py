@@ -10,10 +10,9 @@ import numpy as np
 
 from .. import _array, _check
 from .._array import array_op
-from . import lattice, mean_field
-from .grid import GridGaussian
-from .mean_field import NORMALIZATIONS, MeanField, Reverse
-from .pairs import AllPairs
+from . import arguments, filters, mean_field
+from .arguments import PARAMETERS, Sizes
+from .mean_field import MeanField, Reverse
 from .rows import width
 
 __all__ = [
@@ -25,14 +24,6 @@ __all__ = [
     "gaussian_filter",
     "gaussian_filter_vjp",
 ]
-
-METHODS = ("lattice", "lattice_fine", "exact")
-DTYPES = ("float32", "float64")
-MOST_LABELS = 1024
-MOST_FEATURES = 8
-# Features: on a lattice they are int32 and have digits left for places between; else their squares are finite.
-FARTHEST = {"float32": 1e6, "float64": 1e8, "exact": 1e15}
-PARAMETERS = ("theta_gamma", "compat_smooth", "theta_alpha", "theta_beta", "compat_bilateral")
 
 
 class DenseCRFInfo(NamedTuple):
@@ -62,122 +53,6 @@ class GaussianFilterGradients(NamedTuple):
     features: Any
 
 
-# ---- checks ---------------------------------------------------------------------------------------------
-
-
-class _Image(NamedTuple):
-    """The sizes of a problem."""
-
-    lead: tuple[int, ...]
-    labels: int
-    height: int
-    width: int
-    channels: int  # of the image, 0 without one
-
-    @property
-    def batch(self) -> int:
-        return math.prod(self.lead)
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-
-def _sizes(op: str, unary: Any, image: Any) -> _Image:
-    """The sizes, checked; they may be symbolic integers of torch."""
-    _check.dtype(op, "unary", unary, DTYPES)
-    if unary.ndim < 3:
-        _check.fail(op, "unary", "have shape [..., L, H, W]", tuple(unary.shape))
-    *lead, labels, height, columns = unary.shape
-    if not 1 <= labels <= MOST_LABELS:
-        _check.fail(op, "unary", f"have 1 to {MOST_LABELS} labels (axis -3)", labels)
-    if image is None:
-        return _Image(tuple(lead), labels, height, columns, 0)
-    if _check.name_of(image.dtype) not in ("uint8", *DTYPES):
-        _check.fail(op, "image", "have dtype uint8 or float32 or float64", _check.name_of(image.dtype), error=TypeError)
-    most = MOST_FEATURES - 2
-    channels = 1 if image.ndim == unary.ndim - 1 else image.shape[-1] if image.ndim else 0
-    wanted = [*lead, height, columns, channels][: unary.ndim - (image.ndim == unary.ndim - 1)]
-    if tuple(image.shape) != tuple(wanted) or not 1 <= channels <= most:
-        names = ", ".join(map(str, [*lead, height, columns]))
-        rule = f"have shape [{names}, C] with C from 1 to {most}, or [{names}], to match unary {tuple(unary.shape)}"
-        _check.fail(op, "image", rule, tuple(image.shape))
-    return _Image(tuple(lead), labels, height, columns, channels)
-
-
-def _numbers(op: str, argument: str, value: Any, count: int, what: str) -> tuple[float, ...]:
-    """A positive number, or ``count`` of them, on the host."""
-    if _array.family(value) is not None:
-        value = value.tolist()
-    elif isinstance(value, np.generic):
-        value = value.item()
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value] * count
-    if len(values) != count:
-        _check.fail(op, argument, f"be a number or {what}", repr(value))
-    return tuple(_check.real(op, argument, x, positive=True) for x in values)
-
-
-def _wanted(op: str, needs: Any, names: Sequence[str]) -> dict[str, bool]:
-    """Which gradients are wanted."""
-    rule = f"be {len(names)} bools, for {', '.join(names)}"
-    if not isinstance(needs, Sequence) or isinstance(needs, str) or len(needs) != len(names):
-        _check.fail(op, "needs", rule, repr(needs))
-    if not all(isinstance(need, bool | np.bool_) for need in needs):
-        _check.fail(op, "needs", rule, repr(needs), error=TypeError)
-    return dict(zip(names, map(bool, needs), strict=True))
-
-
-def _near(op: str, argument: str, farthest: float, kind: str) -> None:
-    """Refuses features that are too far from zero for a lattice of a dtype, or for all pairs."""
-    if not farthest <= FARTHEST[kind]:
-        advice = "" if kind == "exact" else "a lattice has no digits left there; take method='exact'"
-        given = argument == "features"
-        share = f"be a {FARTHEST[kind]:g}th of the image's range at least"
-        rule = f"be within {FARTHEST[kind]:g} of 0" if given else share
-        got = f"{farthest:g}" if given else f"a range of {farthest:g} widths"
-        _check.fail(op, argument, rule, got, advice)
-
-
-def _entries(op: str, argument: str, value: Any) -> Any:
-    """A compatibility as an array; its shape is not checked."""
-    if _array.family(value) is None:
-        rule = "be a number, a vector [L] or a matrix [L, L]"
-        wrong = isinstance(value, bool | str | bytes | np.bool_)
-        if wrong or not isinstance(value, int | float | np.generic | Sequence):
-            _check.fail(op, argument, rule, _check.kind(value), error=TypeError)
-        try:
-            given = np.asarray(value)
-            value = given.astype(np.float64, casting="same_kind")
-        except (TypeError, ValueError, OverflowError):
-            _check.fail(op, argument, rule, _check.shown(value))
-        if given.dtype == bool:
-            _check.fail(op, argument, "hold numbers", "bool", error=TypeError)
-    elif _check.name_of(value.dtype) not in (*DTYPES, "int64", "int32"):
-        _check.fail(op, argument, "have dtype float32 or float64", _check.name_of(value.dtype), error=TypeError)
-    return value
-
-
-def _compatibility(op: str, argument: str, value: Any, labels: int, like: Any) -> Any:
-    """The compatibility mu as [L] or [L, L] of the dtype, library and device of ``like``."""
-    value = _entries(op, argument, value)
-    if tuple(value.shape) not in ((), (labels,), (labels, labels)):
-        rule = f"be a number, or have shape [{labels}] or [{labels}, {labels}] to match unary"
-        _check.fail(op, argument, rule, tuple(value.shape))
-    given, real = value, _array.dtype_name(like)
-    with np.errstate(over="ignore"):
-        value = _array.astype(value, real)
-    for x, rule in ((given, "be finite"), (value, f"be finite in {real}")):
-        if _array.device_of(x) == "cpu" and not np.isfinite(_array.to_host(x)).all():
-            _check.fail(op, argument, rule, given.tolist())
-    if _array.family(value) != _array.family(like) or _array.device_of(value) != _array.device_of(like):
-        value = _array.from_host(_array.to_host(value), like)
-    if value.ndim == 0:
-        mu = _array.empty(like, (labels,))
-        mu[...] = -value
-        return mu
-    return value if value.ndim == 1 else 0.5 * (value + value.T)
-
-
 # ---- kernels of an image --------------------------------------------------------------------------------
 
 
@@ -190,78 +65,30 @@ class _Terms(NamedTuple):
     widths: list[tuple[float, ...]]  # of each kernel's features, in their order
 
 
-def _positions(size: _Image, theta: tuple[float, float], like: Any, start: tuple[float, float]) -> list[Any]:
-    """The x / theta_x and y / theta_y of the pixels, [N] each, the first pixel being at ``start`` (x, y)."""
-    real = _array.dtype_name(like)
-    x = (start[0] + np.arange(size.width)).astype(real) / np.dtype(real).type(theta[0])
-    y = (start[1] + np.arange(size.height)).astype(real) / np.dtype(real).type(theta[1])
-    shape = (size.height, size.width)
-    return [
-        _array.from_host(np.broadcast_to(x[None], shape).reshape(-1), like),
-        _array.from_host(np.broadcast_to(y[:, None], shape).reshape(-1), like),
-    ]
-
-
-def _features(
-    size: _Image, image: Any, theta: tuple[float, float], theta_beta: tuple[float, ...], like: Any, real: str,
-    start: tuple[float, float] = (0.0, 0.0),
-) -> Any:  # fmt: skip
-    """[B, D, N]: positions and channels, each divided by its width; of dtype ``real``."""
-    out = _array.empty(like, (size.batch, 2 + len(theta_beta), size.pixels), real)
-    for axis, position in enumerate(_positions(size, theta, out, start)):
-        out[:, axis] = position
-    if theta_beta:
-        channels = image.reshape(size.batch, size.pixels, size.channels)
-        for c, sigma in enumerate(theta_beta):
-            out[:, 2 + c] = _array.astype(channels[..., c], real) / np.dtype(real).type(sigma)
-    return out
-
-
-def _terms(op: str, size: _Image, like: Any, image: Any, parameters: dict[str, Any], method: Any,
-           normalization: Any, origin: tuple[int, int] = (0, 0)) -> _Terms:  # fmt: skip
-    _check.choice(op, "method", method, METHODS)
-    _check.choice(op, "normalization", normalization, NORMALIZATIONS)
-    pair = "a pair (x, y)"
-    gamma = _numbers(op, "theta_gamma", parameters["theta_gamma"], 2, pair)
-    alpha = _numbers(op, "theta_alpha", parameters["theta_alpha"], 2, pair)
+def _terms(op: str, size: Sizes, like: Any, image: Any, given: dict[str, Any], method: Any, normalization: Any,
+           origin: tuple[int, int] = (0, 0)) -> _Terms:  # fmt: skip
+    arguments.words(op, method, normalization)
+    gamma, alpha = (arguments.widths_xy(op, name, given[name]) for name in ("theta_gamma", "theta_alpha"))
     beta: tuple[float, ...] = ()
     if image is not None:
-        per_channel = f"one for each of the {size.channels} channels"
-        beta = _numbers(op, "theta_beta", parameters["theta_beta"], size.channels, per_channel)
-    compat = [
-        _compatibility(op, name, parameters[name], size.labels, like) for name in ("compat_smooth", "compat_bilateral")
-    ]
-    machine = mean_field.machine(like)
-    points, real = size.batch * size.pixels, _array.dtype_name(like)
-
-    def kernel(filter: Any) -> mean_field.Kernel:
-        return mean_field.normalized(filter, normalization, like, points)
-
-    features: list[Any] = [None]
+        channels = f"one for each of the {size.channels} channels"
+        beta = arguments.widths(op, "theta_beta", given["theta_beta"], size.channels, channels)
+    names = ("compat_smooth", "compat_bilateral")
+    compat = [arguments.compatibility(op, name, given[name], size.labels, like) for name in names]
+    real = _array.dtype_name(like)
+    kind = "exact" if method == "exact" else real
     if method == "lattice":
-        _near(op, "theta_gamma", max(size.width / gamma[0], size.height / gamma[1]), real)
-        start = lattice.phase(origin, (gamma[0], gamma[1]), 1)
-        features[0] = _features(size, None, (gamma[0], gamma[1]), (), like, real, start)
-        kernels = [kernel(machine.Lattice(features[0]))]
-    else:
-        kernels = [kernel(GridGaussian(like, (size.batch, size.height, size.width), (gamma[0], gamma[1])))]
-    widths: list[tuple[float, ...]] = [gamma]
+        arguments.check_near(op, "theta_gamma", max(size.width / gamma[0], size.height / gamma[1]), real)
     if image is not None:
-        wide = "float64" if method == "exact" else real
-        kind = "exact" if method == "exact" else real
-        _near(op, "theta_alpha", max(size.width / alpha[0], size.height / alpha[1]), kind)
+        arguments.check_near(op, "theta_alpha", max(size.width / alpha[0], size.height / alpha[1]), kind)
         if _check.name_of(image.dtype) == "uint8":
-            _near(op, "theta_beta", 255 / min(beta), kind)
-        fine = method == "lattice_fine"
-        blurs = 2 if fine else 1
-        start = (0.0, 0.0) if method == "exact" else lattice.phase(origin, (alpha[0], alpha[1]), blurs)
-        features.append(_features(size, image, (alpha[0], alpha[1]), beta, like, wide, start))
-        widths.append((*alpha, *beta))
-        if method == "exact":
-            kernels.append(kernel(AllPairs(features[1], dtype=real)))
-        else:
-            kernels.append(kernel(machine.Lattice(features[1], blurs, fine)))
-    return _Terms(kernels, compat[: len(kernels)], features, widths)
+            arguments.check_near(op, "theta_beta", 255 / min(beta), kind)
+    found = [filters.of_positions(size, gamma, method, like, origin)]
+    if image is not None:
+        found.append(filters.of_colours(size, image, alpha, beta, method, like, origin))
+    points = size.batch * size.pixels
+    kernels = [mean_field.normalized(filter, normalization, like, points) for filter, _ in found]
+    return _Terms(kernels, compat[: len(found)], [features for _, features in found], [gamma, (*alpha, *beta)])
 
 
 def _host(x: Any) -> Any:
@@ -275,8 +102,8 @@ def _plain(value: Any) -> Any:
 
 
 def _field(op: str, unary: Any, image: Any, parameters: dict[str, Any], method: Any,
-           normalization: Any, origin: tuple[int, int] = (0, 0)) -> tuple[_Image, _Terms, MeanField]:  # fmt: skip
-    size = _sizes(op, unary, image)
+           normalization: Any, origin: tuple[int, int] = (0, 0)) -> tuple[Sizes, _Terms, MeanField]:  # fmt: skip
+    size = arguments.sizes(op, unary, image)
     like, plain = _host(unary), {k: _plain(v) for k, v in parameters.items()}
     terms = _terms(op, size, like, _host(image), plain, method, normalization, origin)
     return size, terms, MeanField(like.reshape(size.batch, size.labels, size.pixels), terms.kernels, terms.compat)
@@ -486,7 +313,7 @@ def dense_crf_vjp(
     """
     op = "dense_crf_vjp"
     n_iter = _check.integer(op, "n_iter", n_iter, 0)
-    wants = _wanted(op, needs, ("unary", "image", *PARAMETERS))
+    wants = arguments.wanted(op, needs, ("unary", "image", *PARAMETERS))
     _check.shape(op, "grad", grad, tuple(unary.shape))
     _check.same_dtype(op, "grad", grad, "unary", unary)
     values = (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral)
@@ -497,7 +324,7 @@ def dense_crf_vjp(
     back = Reverse(field, _host(wide[0]).reshape(size.batch, size.labels, size.pixels), n_iter, by_width)
     found: dict[str, Any] = dict.fromkeys(wants)
     if wants["unary"]:
-        rows = field.machine.from_rows(_array.contiguous(back.unary), field.shape)
+        rows = field.backend.from_rows(_array.contiguous(back.unary), field.shape)
         found["unary"] = _returned(rows, unary)
     if wants["image"] and image is not None and _check.name_of(image.dtype) != "uint8":
         found["image"] = _of_image(back.widths[1], terms, image)
@@ -567,8 +394,8 @@ def _as_parameter(x: Any, value: Any, like: Any) -> Any:
 
 
 def _filter(op: str, values: Any, features: Any, method: Any, normalization: Any) -> tuple[Any, mean_field.Kernel, Any]:
-    """Machine, kernel and the values as rows."""
-    _check.dtype(op, "values", values, DTYPES)
+    """Backend, kernel and the values as rows."""
+    _check.dtype(op, "values", values, arguments.DTYPES)
     _check.same_dtype(op, "features", features, "values", values)
     if values.ndim < 2:
         _check.fail(op, "values", "have shape [..., C, N]", tuple(values.shape))
@@ -577,24 +404,20 @@ def _filter(op: str, values: Any, features: Any, method: Any, normalization: Any
     *lead, channels, n = (int(k) for k in values.shape)
     _check.shape(op, "features", features, [*lead, "D", n], f"values have shape {tuple(values.shape)}")
     d = int(features.shape[-2])
-    if not 1 <= d <= MOST_FEATURES:
-        _check.fail(op, "features", f"have 1 to {MOST_FEATURES} dimensions (axis -2)", d)
-    if not 1 <= channels <= MOST_LABELS:
-        _check.fail(op, "values", f"have 1 to {MOST_LABELS} channels (axis -2)", channels)
-    _check.choice(op, "method", method, METHODS)
-    _check.choice(op, "normalization", normalization, NORMALIZATIONS)
+    if not 1 <= d <= arguments.MOST_FEATURES:
+        _check.fail(op, "features", f"have 1 to {arguments.MOST_FEATURES} dimensions (axis -2)", d)
+    if not 1 <= channels <= arguments.MOST_LABELS:
+        _check.fail(op, "values", f"have 1 to {arguments.MOST_LABELS} channels (axis -2)", channels)
+    arguments.words(op, method, normalization)
     batch = math.prod(lead)
     points = _array.contiguous(_host(features).reshape(batch, d, n))
-    machine = mean_field.machine(points)
-    if method == "exact":
-        chosen: Any = AllPairs(points)
-    else:
-        if not _array.on_gpu(points) and points.size:
-            _near(op, "features", float(abs(points).max()), _array.dtype_name(points))
-        chosen = machine.Lattice(points, 2, True) if method == "lattice_fine" else machine.Lattice(points)
+    backend, real = filters.backend(points), _array.dtype_name(points)
+    if method != "exact" and not _array.on_gpu(points) and points.size:
+        arguments.check_near(op, "features", float(abs(points).max()), real)
+    chosen = filters.of_points(points, method, real)
     kernel = mean_field.normalized(chosen, normalization, points, batch * n)
-    rows = machine.to_rows(_array.contiguous(_host(values).reshape(batch, channels, n)), width(channels))
-    return machine, kernel, rows
+    rows = backend.to_rows(_array.contiguous(_host(values).reshape(batch, channels, n)), width(channels))
+    return backend, kernel, rows
 
 
 @array_op("values", "features")
@@ -640,8 +463,8 @@ def gaussian_filter(values: Any, features: Any, *, method: str = "lattice", norm
     >>> cv3gpu.gaussian_filter(values, features, method="exact", normalization="after").round(3)
     array([[0.5, 0.5, 0. ]])
     """
-    machine, kernel, rows = _filter("gaussian_filter", values, features, method, normalization)
-    out = machine.from_rows(_array.contiguous(kernel.apply(rows)), _three(values))
+    backend, kernel, rows = _filter("gaussian_filter", values, features, method, normalization)
+    out = backend.from_rows(_array.contiguous(kernel.apply(rows)), _three(values))
     return _returned(out, values)
 
 
@@ -689,14 +512,14 @@ def gaussian_filter_vjp(
     array([[1.6065, 1.6065]])
     """
     op = "gaussian_filter_vjp"
-    wants = _wanted(op, needs, ("values", "features"))
-    machine, kernel, rows = _filter(op, values, features, method, normalization)
+    wants = arguments.wanted(op, needs, ("values", "features"))
+    backend, kernel, rows = _filter(op, values, features, method, normalization)
     _check.shape(op, "grad", grad, tuple(values.shape))
     _check.same_dtype(op, "grad", grad, "values", values)
-    toward = machine.to_rows(_array.contiguous(_host(grad).reshape(_three(values))), rows.shape[1])
+    toward = backend.to_rows(_array.contiguous(_host(grad).reshape(_three(values))), rows.shape[1])
     by_values, by_features = None, None
     if wants["values"]:
-        back = machine.from_rows(_array.contiguous(kernel.apply_transposed(toward)), _three(values))
+        back = backend.from_rows(_array.contiguous(kernel.apply_transposed(toward)), _three(values))
         by_values = _returned(back, values)
     if wants["features"]:
         by_features = _returned(mean_field.width_vjp(kernel, rows, toward), features)

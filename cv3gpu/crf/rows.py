@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["scaled", "width"]
+__all__ = ["Message", "scaled", "width"]
+
+
+class Message(NamedTuple):
+    """What a kernel sends to each point before compatibility: rows of z, gathered by the filter, times a scale."""
+
+    z: Any
+    filter: Any  # with one entry: row i of z is point i's
+    scale: Any  # [P], or None
+    mu: Any  # [W] (a diagonal) or [W, W]
 
 
 def width(channels: int) -> int:

@@ -16,10 +16,11 @@ import numpy as np
 from .. import _array
 from .._kernel import blocks, kernel
 from ..affinity.matrix import Given
-from . import solve
 from ._chebyshev import LANCZOS, Space, iterate
 from ._lobpcg import Found
 from ._operator import Operator
+from ._problem import DENSE, GUARD, LOOSE, Problem, loose_start, null_space
+from .solve import OP, Eigenpairs
 
 __all__ = ["pairs"]
 
@@ -282,13 +283,13 @@ def _padded(x: Any) -> Any:
 
 def _null_space(matrix: _Matrix, k: int) -> tuple[Any, int, bool, Array]:
     """An orthonormal block that is constant on components, its columns, whether no weight joins them; a loose start."""
-    if matrix.roots(solve.LOOSE)[1] <= 1:  # and so by weaker edges, too
+    if matrix.roots(LOOSE)[1] <= 1:  # and so by weaker edges, too
         null = _array.empty(matrix.degree, (matrix.size, 1))
         null[...] = matrix.mass.sum() ** -0.5
         return null, 1, True, np.empty((matrix.size, 0))
     here = _OnHost(matrix)
-    found, exact = solve._null_space(here, k)
-    loose = solve._loose(here, found.shape[1], k) if found.shape[1] < k else np.empty((matrix.size, 0))
+    found, exact = null_space(here, k)
+    loose = loose_start(here, found.shape[1], k) if found.shape[1] < k else np.empty((matrix.size, 0))
     return _array.from_host(found, matrix.degree), found.shape[1], exact, loose
 
 
@@ -298,8 +299,8 @@ def _null_space(matrix: _Matrix, k: int) -> tuple[Any, int, bool, Array]:
 class Solved(NamedTuple):
     """A result, and what there is to be said of its convergence."""
 
-    result: solve.Eigenpairs
-    problem: solve._Problem
+    result: Eigenpairs
+    problem: Problem
     values: Array
     norms: Array
     exact: bool
@@ -307,26 +308,21 @@ class Solved(NamedTuple):
 
 def pairs(what: Given, k: int, generalized: bool, tol: float, max_iter: int, seed: int) -> Solved | None:
     """As `smallest_eigenpairs`; None where the CPU is to do it, as graphs are small or blocks wide."""
-    found: Solved | None = _pairs.plain(what.like, what, k, generalized, tol, max_iter, seed)  # type: ignore[attr-defined]
-    return found
+    return _array.on_device_of(what.like, OP, _pairs, what, k, generalized, tol, max_iter, seed)
 
 
-@_array.array_op("like")
-def _pairs(
-    like: Any, what: Given, k: int, generalized: bool, tol: float, max_iter: int, seed: int
-) -> Solved | None:
-    """With the device of ``like`` current."""
-    if what.size <= solve.DENSE:
+def _pairs(what: Given, k: int, generalized: bool, tol: float, max_iter: int, seed: int) -> Solved | None:
+    if what.size <= DENSE:
         return None
     matrix: _Matrix = _Rows(what, generalized) if what.pixels is None else _Pixels(what.pixels, generalized)
     if matrix.alone:
         return None  # which says so
     null, count, exact, loose = _null_space(matrix, k)
     wanted = k - count
-    width = blocks(wanted + max(solve.GUARD, wanted // 2), 4) * 4
+    width = blocks(wanted + max(GUARD, wanted // 2), 4) * 4
     if blocks(count, 4) * 4 + width > MOST or matrix.size < 4 * (width + count):
         return None
-    problem = solve._Problem(matrix, null, wanted, tol)
+    problem = Problem(matrix, null, wanted, tol)
     if wanted:
         found = _solved(matrix, _padded(null), problem, width, loose, max_iter, seed)
     else:
@@ -336,13 +332,11 @@ def _pairs(
     highest, lowest = (_array.to_host(f(vectors, 0)) for f in (library.amax, library.amin))
     sign = np.where(np.abs(highest) < np.abs(lowest), -1.0, 1.0)
     vectors = _array.astype(vectors * _array.from_host(sign, vectors), what.dtype)
-    result = solve.Eigenpairs(what.back(values), vectors, what.back(norms), found.n_iter)
+    result = Eigenpairs(what.back(values), vectors, what.back(norms), found.n_iter)
     return Solved(result, problem, values, norms, exact)
 
 
-def _solved(
-    matrix: _Matrix, null: Any, problem: solve._Problem, width: int, loose: Array, max_iter: int, seed: int
-) -> Found:
+def _solved(matrix: _Matrix, null: Any, problem: Problem, width: int, loose: Array, max_iter: int, seed: int) -> Found:
     """By LOBPCG with a multigrid where that serves; by filters in float32, where weights are stored so, and float64."""
     from . import _gpu_lobpcg
 
@@ -369,7 +363,7 @@ def _solved(
     return found._replace(n_iter=taken)
 
 
-def _nearly(problem: solve._Problem) -> Callable[[Array, Array], bool]:
+def _nearly(problem: Problem) -> Callable[[Array, Array], bool]:
     """Whether float32 has done what it can."""
 
     def done(values: Array, norms: Array) -> bool:

@@ -12,10 +12,10 @@ import numpy as np
 
 from .. import _array
 from .._kernel import blocks
-from . import solve
 from ._gpu import MOST, _Device, _Pixels, threads_for
 from ._gpu_multigrid import Cycle
-from ._lobpcg import _PATIENCE, _RENEW, Found
+from ._lobpcg import PATIENCE, RENEW, Found
+from ._problem import GUARD, NEIGHBOURS, Problem
 
 __all__ = ["lobpcg", "serves"]
 
@@ -23,14 +23,14 @@ Array = np.ndarray[Any, Any]
 
 
 def _width(wanted: int) -> int:
-    return blocks(wanted + solve.GUARD, 4) * 4
+    return blocks(wanted + GUARD, 4) * 4
 
 
 def serves(matrix: _Pixels, null: Any, wanted: int) -> bool:
     """Whether the multigrid beats filters, and the blocks fit small matrices."""
     width, before = _width(wanted), int(null.shape[1])
     fits = 3 * width <= MOST and (before + 2 * width) * width <= MOST * MOST // 4
-    return fits and 0 < 2 * matrix.stencil.half <= solve.NEIGHBOURS
+    return fits and 0 < 2 * matrix.stencil.half <= NEIGHBOURS
 
 
 class _Blocks:
@@ -77,9 +77,7 @@ class _Blocks:
         space.combine(aw, self.images, self.coefficients, self.images)
 
 
-def lobpcg(
-    matrix: _Pixels, null: Any, problem: solve._Problem, loose: Array, max_iter: int, seed: int
-) -> Found:
+def lobpcg(matrix: _Pixels, null: Any, problem: Problem, loose: Array, max_iter: int, seed: int) -> Found:
     """As `_lobpcg.lobpcg`, its start and its preconditioner included."""
     width, tiny = _width(problem.wanted), np.finfo(float).tiny
     space = _Device(matrix, null, "float64", seed)
@@ -99,10 +97,10 @@ def lobpcg(
         if not ended:
             worst = float((norms / np.maximum(values, tiny)).max())
             best, since = (worst, iteration) if worst < 0.1 * best else (best, since)
-        ended = ended or iteration == max_iter or iteration - since > _PATIENCE or not np.isfinite(norms).all()
+        ended = ended or iteration == max_iter or iteration - since > PATIENCE or not np.isfinite(norms).all()
         if ended and fresh:
             return Found(values, here.x(), norms, iteration)
-        if not fresh and (ended or iteration % _RENEW == 0):
+        if not fresh and (ended or iteration % RENEW == 0):
             here.renew(here.x())
             fresh = True
             continue

@@ -13,7 +13,7 @@ from ..affinity import _gpu as affinity_gpu
 from ..affinity._gpu import Stencil
 from ._chebyshev import LANCZOS, iterate
 from ._gpu import _Device, _Matrix, _Pixels
-from ._multigrid import _ALONE, _EVERY, _SMOOTHED
+from ._multigrid import ALONE, EVERY, SMOOTHED
 
 __all__ = ["Cycle"]
 
@@ -81,7 +81,7 @@ class Cycle:
             degree, mass = self._lumped(degree, mass, share, level.stencil.grid, stored.grid)
             inside = degree - own
             largest = float(own.max())
-            alone = _array.astype(own <= _ALONE * largest, "float32")
+            alone = _array.astype(own <= ALONE * largest, "float32")
             safe = own + alone * largest
             bound = self._bound(stored, own, safe, _STEPS)
             self.levels.append(_Level(stored, safe, (1 - alone) / safe, own, mass, bound, None))
@@ -101,7 +101,7 @@ class Cycle:
     def _share(self, stencil: Stencil, inside: Any) -> Any:
         """P [S S, N]."""
         height, width = stencil.grid
-        share = _array.empty(stencil.source, ((2 * self.reach // _EVERY + 1) ** 2, height * width))
+        share = _array.empty(stencil.source, ((2 * self.reach // EVERY + 1) ** 2, height * width))
         self._run("grid_interpolation", (blocks(height * width, _BLOCK),), stencil.source, stencil.table, inside, share,
                   height, width, stencil.plane, self.reach)  # fmt: skip
         return share
@@ -109,8 +109,8 @@ class Cycle:
     def _coarser(self, stencil: Stencil, own: Any, share: Any) -> tuple[Stencil, Any]:
         """P^T A P: its weights and diagonal."""
         (height, width), reach = stencil.grid, self.reach
-        rows, columns = blocks(height, _EVERY), blocks(width, _EVERY)
-        slots = (4 * reach // _EVERY + 1) ** 2
+        rows, columns = blocks(height, EVERY), blocks(width, EVERY)
+        slots = (4 * reach // EVERY + 1) ** 2
         image = _array.empty(share, (slots, height * width))
         self._run("grid_image", (blocks(height * width, _BLOCK), slots), stencil.source, stencil.table, own, share,
                   image, height, width, stencil.plane, reach)  # fmt: skip
@@ -168,7 +168,7 @@ class Cycle:
         level = self.levels[depth]
         if level.share is None:
             return self._inverse @ residual
-        low, high = level.most / _SMOOTHED, level.most
+        low, high = level.most / SMOOTHED, level.most
         centre, radius = (high + low) / 2, (high - low) / 2
         first = radius / centre
         second = 1 / (2 / first - first)

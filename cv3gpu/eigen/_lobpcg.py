@@ -19,13 +19,13 @@ from . import _loops
 from ._multigrid import sparse_bands
 from ._operator import Operator
 
-__all__ = ["Found", "begin", "lobpcg", "residuals", "rotated"]
+__all__ = ["PATIENCE", "RENEW", "Found", "begin", "lobpcg", "residuals", "rotated"]
 
 Array = np.ndarray[Any, Any]
 
 _DEPENDENT = 1e-10  # a direction with less than this share of its square outside of the others adds nothing
-_RENEW = 20  # iterations after which the products with A are computed anew
-_PATIENCE = 25  # iterations in which the residuals must fall to a tenth
+RENEW = 20  # iterations after which the products with A are computed anew
+PATIENCE = 25  # iterations in which the residuals must fall to a tenth
 
 
 class Found(NamedTuple):
@@ -209,10 +209,10 @@ def lobpcg(
         if not ended:
             worst = float((norms / np.maximum(values, np.finfo(float).tiny)).max())
             best, since = (worst, iteration) if worst < 0.1 * best else (best, since)
-        ended = ended or iteration == max_iter or iteration - since > _PATIENCE
+        ended = ended or iteration == max_iter or iteration - since > PATIENCE
         if ended and fresh:
             return Found(values, x, norms, iteration)
-        if not fresh and (ended or iteration % _RENEW == 0):  # what recurrences have carried on is computed anew
+        if not fresh and (ended or iteration % RENEW == 0):  # what recurrences have carried on is computed anew
             x = begin(x, null, mass)
             values, held, fresh = rotated(operator, x, aw), np.zeros((0, 0)), True
             continue

@@ -433,13 +433,12 @@ def _root(parent: Array, x: int) -> int:
 
 
 def _unite(weight: Array, plane: int, dy: Array, dx: Array, height: int, width: int, degree: Array, share: float,
-           parent: Array) -> int:  # fmt: skip
-    """``parent`` [N]: the first pixel of each pixel's component; returns their number.
+           parent: Array) -> None:  # fmt: skip
+    """``parent`` [N]: the first pixel of each pixel's component.
 
     Pixels are connected by weights above ``share`` of the smaller of their degrees.
     """
-    count = height * width
-    for i in range(count):
+    for i in range(height * width):
         parent[i] = i
     for h in range(dy.shape[0]):
         for y in range(height - dy[h]):
@@ -448,12 +447,9 @@ def _unite(weight: Array, plane: int, dy: Array, dx: Array, height: int, width: 
                 j = i + dy[h] * width + dx[h]
                 if weight[h * plane + i] > share * min(degree[i], degree[j]):
                     a, b = _root(parent, i), _root(parent, j)
-                    if a != b:
-                        parent[max(a, b)] = min(a, b)
-                        count -= 1
+                    parent[max(a, b)] = min(a, b)
     for i in range(height * width):
         parent[i] = _root(parent, i)
-    return count
 
 
 COMPONENTS = (_root, _unite)

@@ -20,16 +20,26 @@ from ..affinity._cpu import Stencil
 from ..affinity._loops import TILE
 from . import _loops
 
-__all__ = ["Multigrid", "SparseLevel", "inverse_root", "narrow", "sparse_bands", "sparse_product"]
+__all__ = [
+    "ALONE",
+    "EVERY",
+    "SMOOTHED",
+    "Multigrid",
+    "SparseLevel",
+    "inverse_root",
+    "narrow",
+    "sparse_bands",
+    "sparse_product",
+]
 
 Array = np.ndarray[Any, Any]
 
-_EVERY = 3  # pixels from one coarse point to the next
+EVERY = 3  # pixels from one coarse point to the next
 _COARSEST = 600  # points that are solved for directly
-_SMOOTHED = 6.0  # the smoother damps the part of the spectrum above the greatest eigenvalue divided by this
+SMOOTHED = 6.0  # the smoother damps the part of the spectrum above the greatest eigenvalue divided by this
 _POWER = 15  # steps of the estimate of the greatest eigenvalue
 _SAFETY = 1.1
-_ALONE = 1e-12  # share of the greatest diagonal: a coarse point with less is connected to nothing
+ALONE = 1e-12  # share of the greatest diagonal: a coarse point with less is connected to nothing
 _ROWS = 1 << 11  # rows of a sparse matrix that are worth a thread
 _LANES = 4  # the width of a block is a multiple
 
@@ -99,11 +109,11 @@ class _Interpolation:
     def __init__(self, stencil: Stencil) -> None:
         self.height, self.width = stencil.height, stencil.width
         self.reach = reach = int(max(stencil.dy.max(initial=0), abs(stencil.dx).max(initial=0)))
-        self.rows, self.columns = -(-self.height // _EVERY), -(-self.width // _EVERY)
-        slots = 2 * reach // _EVERY + 1
+        self.rows, self.columns = -(-self.height // EVERY), -(-self.width // EVERY)
+        slots = 2 * reach // EVERY + 1
         self.share = np.empty((self.height, self.width, slots, slots), np.float32)
         run = compiled(*_loops.INTERPOLATION)
-        given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, self.height, self.width, _EVERY, reach
+        given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, self.height, self.width, EVERY, reach
         each(lambda *rows: run(*given, *rows, self.share), _cpu.bands(self.height, self.width))
 
     def galerkin(self, stencil: Stencil, degree: Array) -> Array:
@@ -111,15 +121,15 @@ class _Interpolation:
 
         ``degree`` is without self weights.
         """
-        spread, wide = 4 * self.reach // _EVERY + 1, 3 * self.reach // _EVERY
+        spread, wide = 4 * self.reach // EVERY + 1, 3 * self.reach // EVERY
         found = np.zeros((self.rows, self.columns, 2 * wide + 1, 2 * wide + 1))
         given = stencil.flat, stencil.plane, stencil.dy, stencil.dx, degree.reshape(self.height, self.width), self.share
         run = compiled(*_loops.GALERKIN)
 
         def part(first: int, last: int) -> None:
-            run(*given, _EVERY, self.reach, wide, first, last, np.empty((spread, spread)), found)
+            run(*given, EVERY, self.reach, wide, first, last, np.empty((spread, spread)), found)
 
-        each(part, _cpu.bands(self.rows, _EVERY * self.width))
+        each(part, _cpu.bands(self.rows, EVERY * self.width))
         return found
 
     def restrict(self, x: Array, before: Array, scale: Array, out: Array) -> None:
@@ -136,7 +146,7 @@ class _Interpolation:
 
     @property
     def _sizes(self) -> tuple[int, ...]:
-        return self.width, _EVERY, self.reach, self.columns
+        return self.width, EVERY, self.reach, self.columns
 
     def _bands(self, rows: int) -> list[tuple[int, int]]:
         return _cpu.bands(rows, self.height * self.width // rows)
@@ -327,7 +337,7 @@ class Multigrid:
     def _cycle(self, depth: int, work: Array) -> Array:
         """The last part of ``work`` [4, N, b]: the result for the scaled residual that the first part was."""
         level, (residual, moved, following, x) = self.levels[depth], work
-        low, high = level.most / _SMOOTHED, level.most
+        low, high = level.most / SMOOTHED, level.most
         centre, radius = (high + low) / 2, (high - low) / 2
         first = radius / centre
         second = 1 / (2 / first - first)
@@ -356,7 +366,7 @@ def _rowwise(size: int, part: Callable[[slice], Any]) -> None:
 
 def inverse_root(diagonal: Array) -> Array:
     """1 / sqrt; 0 for points that nothing is connected to."""
-    there = diagonal > _ALONE * diagonal.max()
+    there = diagonal > ALONE * diagonal.max()
     return np.divide(1, np.sqrt(np.maximum(diagonal, 0)), out=np.zeros_like(diagonal), where=there)
 
 
@@ -374,7 +384,7 @@ def _next_coarse(
     from scipy import sparse
 
     grid = np.zeros(shape, bool)
-    grid[::_EVERY, ::_EVERY] = True
+    grid[::EVERY, ::EVERY] = True
     kept = np.flatnonzero(grid)
     own = sparse.csr_array((degree[kept], (kept, np.arange(len(kept)))), (len(degree), len(kept)))
     share = (own - matrix[:, kept]).tocsr()  # of the weights D - A
@@ -383,5 +393,5 @@ def _next_coarse(
     share = (sparse.diags_array(1 / np.where(total > 0, total, 1)) @ share).tocsr()
     share.eliminate_zeros()
     coarser = (share.T @ matrix @ share).tocsr()
-    small = -(-shape[0] // _EVERY), -(-shape[1] // _EVERY)
+    small = -(-shape[0] // EVERY), -(-shape[1] // EVERY)
     return share, (coarser + coarser.T) / 2, small, share.T @ degree, share.T @ mass

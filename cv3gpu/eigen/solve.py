@@ -1,4 +1,4 @@
-"""The smallest eigenpairs of the Laplacian of an affinity: null space, choice of the solver, what is reported."""
+"""The smallest eigenpairs of the Laplacian of an affinity: arguments, results, and what is said of them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,15 @@ import numpy as np
 from .. import _array, _check
 from ..affinity.matrix import Given, given
 from ..errors import ConvergenceWarning
-from ._aggregation import Aggregation
-from ._chebyshev import chebyshev
-from ._lobpcg import Found, lobpcg, residuals
-from ._multigrid import Multigrid
+from ._lobpcg import Found, residuals
 from ._operator import GridOperator, Operator, SparseOperator
+from ._problem import Problem, null_space
 
 __all__ = ["Eigenpairs", "smallest_eigenpairs"]
 
 Array = np.ndarray[Any, Any]
 
 OP = "smallest_eigenpairs"
-DENSE = 512  # vertices that LAPACK solves for
-STALLED = 2048  # and where LOBPCG does not end
-NEIGHBOURS = 200  # of a pixel, from which on plain products beat the multigrid
-GUARD = 3  # vectors more than wanted
-LOOSE = 1e-8  # share of a degree: what is connected by weaker edges alone is tried as a start
-PARTS = 1000  # of the graph, at most, that are tried so
-CUT = 1e-17  # share of a degree: weaker edges change no product, and connect nothing
-ROUNDING = 8 * np.finfo(np.float64).eps  # of a residual, relative to the greatest eigenvalue
-RESOLVED = 100  # times the rounding is the least eigenvalue that can be told from zero
 
 
 class Eigenpairs(NamedTuple):
@@ -50,12 +39,6 @@ def smallest_eigenpairs(
     separates nothing; the second is the first that does, the relaxed solution of the normalised cut. Where the graph
     falls into c components, c eigenvalues are 0, and their eigenvectors are the same within each component: the trivial
     one, then those that set one component after another, from the largest down, against the larger ones.
-
-    >>> import numpy as np
-    >>> from cv3gpu import smallest_eigenpairs
-    >>> path = np.diag([1.0, 1.0], 1) + np.diag([1.0, 1.0], -1)
-    >>> smallest_eigenpairs(path, 3).eigenvalues.round(6) + 0.0
-    array([0., 1., 2.])
 
     Parameters
     ----------
@@ -116,6 +99,14 @@ def smallest_eigenpairs(
     preconditioned eigensolver", SIAM J. Sci. Comput. 2001. Hetmaniuk and Lehoucq, "Basis selection in LOBPCG", J.
     Comput. Phys. 2006. Zhou, Saad, Tiago, Chelikowsky, "Self-consistent-field calculations using Chebyshev-filtered
     subspace iteration", J. Comput. Phys. 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import smallest_eigenpairs
+    >>> path = np.diag([1.0, 1.0], 1) + np.diag([1.0, 1.0], -1)
+    >>> smallest_eigenpairs(path, 3).eigenvalues.round(6) + 0.0
+    array([0., 1., 2.])
     """
     generalized = _check.flag(OP, "generalized", generalized)
     tol = _check.real(OP, "tol", tol, positive=True)
@@ -130,8 +121,8 @@ def smallest_eigenpairs(
             _warn(there.problem, there.values, there.norms, there.exact, there.result.n_iter)
             return there.result
     operator = _operator(what, generalized)
-    null, exact = _null_space(operator, k)
-    problem = _Problem(operator, null, k - null.shape[1], tol)
+    null, exact = null_space(operator, k)
+    problem = Problem(operator, null, k - null.shape[1], tol)
     found = problem.solve(max_iter, seed) if problem.wanted else _nothing(operator.size)
     values, vectors, norms = _joined(operator, null, found, problem.wanted)
     _warn(problem, values, norms, exact, found.n_iter)
@@ -157,129 +148,6 @@ def _nothing(size: int) -> Found:
     return Found(np.empty(0), np.empty((size, 0)), np.empty(0), 0)
 
 
-# ---- null space -------------------------------------------------------------------------------------------
-
-
-def _null_space(operator: Operator, k: int) -> tuple[Array, bool]:
-    """Up to k orthonormal vectors [N, c] that are constant on components; whether these share no weight at all."""
-    label = operator.components(CUT)
-    exact = not label.any() or label.max() == operator.components(0.0).max()
-    volume = np.bincount(label, operator.mass)
-    order = np.argsort(-volume, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    position, volume = rank[label], volume[order]
-    before = np.cumsum(volume)
-    null = np.zeros((operator.size, min(k, len(volume))))
-    null[:, 0] = 1 / np.sqrt(before[-1])
-    for j in range(1, null.shape[1]):
-        # component j against all larger ones: their mean is zero
-        inside, larger = volume[j], before[j - 1]
-        scale = 1 / np.sqrt(inside * larger * (inside + larger))
-        null[position < j, j] = inside * scale
-        null[position == j, j] = -larger * scale
-    return null, exact
-
-
-def _loose(operator: Operator, components: int, count: int) -> Array:
-    """A start [N, <= count] where weak edges alone hold parts of the graph together: the best mixes of these parts.
-
-    Their eigenvalues are so small that no iteration would find them.
-    """
-    label = operator.components(LOOSE)
-    volume = np.bincount(label, operator.mass)
-    if len(volume) <= components:
-        return np.empty((operator.size, 0))
-    order = np.argsort(-volume, kind="stable")[:PARTS]
-    rank = np.full(len(volume), -1)
-    rank[order] = np.arange(len(order))
-    part, parts = rank[label], len(order)
-    scale = np.append(1 / np.sqrt(volume[order]), 0)
-    small = np.empty((parts, parts))
-    for first in range(0, parts, 16):
-        columns = np.arange(first, first + 16)
-        image = operator.apply((part[:, None] == columns) * scale[part, None])
-        for j in range(min(16, parts - first)):
-            small[:, first + j] = np.bincount(part + 1, image[:, j], parts + 1)[1:] * scale[:-1]
-    values, vectors = np.linalg.eigh((small + small.T) / 2)
-    keep = slice(components, components + min(count, int((values < LOOSE).sum()) - components))
-    return np.concatenate([vectors, np.zeros((1, parts))])[part][:, keep] * scale[part, None]
-
-
-# ---- solvers ----------------------------------------------------------------------------------------------
-
-
-class _Problem:
-    """What is wanted outside of the null space."""
-
-    def __init__(self, operator: Operator, null: Array, wanted: int, tol: float) -> None:
-        self.operator, self.null, self.wanted, self.tol = operator, null, wanted, tol
-        self.rounding = ROUNDING * operator.most
-
-    def limits(self, values: Array) -> Array:
-        """What the residuals of the wanted pairs may be."""
-        wanted = values[: self.wanted]
-        least = wanted.min(initial=np.inf)
-        return np.maximum(self.tol * np.maximum(wanted, least), self.rounding)
-
-    def hidden(self, values: Array) -> Array:
-        """Which eigenvalues can't be told from zero."""
-        return values < RESOLVED * self.rounding
-
-    def done(self, values: Array, norms: Array) -> bool:
-        """Whether nothing is left to do: what can't be resolved ends at a residual that is as small."""
-        limits = np.where(self.hidden(values[: self.wanted]), RESOLVED * self.rounding, self.limits(values))
-        return bool((norms[: self.wanted] <= limits).all())
-
-    def solve(self, max_iter: int, seed: int) -> Found:
-        operator = self.operator
-        width = -(-(self.wanted + GUARD) // 4) * 4
-        if operator.size <= DENSE or operator.size < 4 * (width + self.null.shape[1]):
-            return self._dense()
-        if (multigrid := self._multigrid()) is not None:
-            null = self.null.shape[1]
-            start = self._start(seed, width, multigrid.start(width + null)[:, null:])
-            found = lobpcg(operator, start, [self.null], multigrid, self.done, max_iter)
-            if self.done(found.values, found.residual) or found.n_iter == max_iter:
-                return found
-            if operator.size <= STALLED:
-                return self._dense()._replace(n_iter=found.n_iter)
-            rest = chebyshev(operator, found.vectors, [self.null], self.wanted, self.done, max_iter - found.n_iter)
-            return rest._replace(n_iter=found.n_iter + rest.n_iter)
-        width = -(-(self.wanted + max(GUARD, self.wanted // 2)) // 4) * 4
-        start = self._start(seed, width, np.empty((operator.size, 0)))
-        return chebyshev(operator, start, [self.null], self.wanted, self.done, max_iter)
-
-    def _multigrid(self) -> Multigrid | None:
-        """The preconditioner, where it beats plain products."""
-        operator = self.operator
-        if isinstance(operator, GridOperator) and 2 * len(operator.stencil.dy) <= NEIGHBOURS:
-            return Multigrid(operator.stencil, operator.degree, operator.diagonal, operator.mass)
-        if isinstance(operator, SparseOperator) and operator.matrix.nnz <= NEIGHBOURS * operator.size:
-            cycle = Aggregation(operator.matrix, operator.mass)
-            return cycle if cycle.ready else None
-        return None
-
-    def _start(self, seed: int, width: int, known: Array) -> Array:
-        """A block [N, width]: parts that hang loosely together, then what is known, then random vectors."""
-        start = np.random.default_rng(seed).standard_normal((self.operator.size, width))
-        loose = _loose(self.operator, self.null.shape[1], width)
-        given = np.concatenate([loose, known], 1)[:, :width]
-        start[:, : given.shape[1]] = given
-        return start
-
-    def _dense(self) -> Found:
-        """LAPACK's, of M^-1/2 A M^-1/2 with the null space lifted out of the way."""
-        from scipy.linalg import eigh
-
-        operator = self.operator
-        root = np.sqrt(operator.mass)
-        lifted = self.null * root[:, None]
-        matrix = operator.dense() / root[:, None] / root + 4 * operator.most * (lifted @ lifted.T)
-        values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=[0, self.wanted - 1])
-        return Found(values, vectors / root[:, None], np.zeros(self.wanted), 0)
-
-
 # ---- results ----------------------------------------------------------------------------------------------
 
 
@@ -295,7 +163,7 @@ def _joined(operator: Operator, null: Array, found: Found, wanted: int) -> tuple
     return values, vectors, norms
 
 
-def _warn(problem: _Problem, values: Array, norms: Array, exact: bool, n_iter: int) -> None:
+def _warn(problem: Problem, values: Array, norms: Array, exact: bool, n_iter: int) -> None:
     """Says what has not converged, and what rounding hides."""
     null = len(values) - problem.wanted
     limits = problem.limits(values[null:])

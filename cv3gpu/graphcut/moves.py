@@ -7,7 +7,6 @@ throughout, so that whether a move lowers them is no matter of rounding, and CPU
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import warnings
@@ -18,25 +17,21 @@ import numpy as np
 
 from .. import _array, _check
 from .._array import array_op
-from .._kernel import MAX_GRID_YZ, blocks, kernel
-from .._njit import compiled
 from .._threads import each
 from ..errors import ConvergenceWarning
-from . import _moves_loops
-from .cut import FLOATS, INTEGERS, LARGEST, Edges, checked_offsets, edges_of
+from . import _moves_cpu, _moves_gpu
+from ._descent import NONE, Course, Move, Problem, Size
+from .cut import FLOATS, INTEGERS, LARGEST, checked_offsets, edges_of
 
 __all__ = ["Labeling", "alpha_beta_swap", "alpha_expansion"]
 
 Array = np.ndarray[Any, Any]
 
-_THREADS = 256  # of a block in graphcut_moves.cu
 _EXACT = 2.0**50  # a pixel's edges together: their terms are exact in float64
 _WHOLE = 2.0**53  # a pixel's terms together, of integers: they are exact in float64
 _TOTAL = 2.0**60  # an image's energy: its changes fit in int64
 _NARROW = 2.0**30 - 2.0**10  # a pixel's edges together where capacities are int32
 _NODES = 2**31  # of an image on a CPU, where places are int32
-_NONE = -1  # as a label of a move
-_NO_CUT = np.zeros(1, np.uint8)
 
 
 class Labeling(NamedTuple):
@@ -213,11 +208,8 @@ def alpha_beta_swap(
     return _minimised(options, _swaps, unary, pairwise, edge_weights, offsets, labels)
 
 
-Move = tuple[int, int]  # labels: of an expansion and _NONE, or of a swap
-
-
 def _expansions(count: int) -> list[Move]:
-    return [(a, _NONE) for a in range(count)]
+    return [(a, NONE) for a in range(count)]
 
 
 def _swaps(count: int) -> list[Move]:
@@ -258,7 +250,7 @@ def _minimised(options: _Options, moves_of: Callable[[int], list[Move]], unary: 
     if not settled:
         warnings.warn(f"{op}: the last of {max_iter} cycles still lowered the energy; raise max_iter",
                       ConvergenceWarning, stacklevel=5)  # fmt: skip
-    found = _array.astype(label, "int64").reshape((*size.lead, *size.shape)), problem.energy(label).reshape(size.lead)
+    found = _array.astype(label, "int64").reshape((*size.lead, *size.shape)), _energy(problem, label).reshape(size.lead)
     if not _array.on_gpu(unary):
         found = tuple(_array.from_numpy(np.asarray(x), unary) for x in found)
     return Labeling(*found, n_iter)
@@ -267,28 +259,7 @@ def _minimised(options: _Options, moves_of: Callable[[int], list[Move]], unary: 
 # ---- checks ---------------------------------------------------------------------------------------------
 
 
-class _Size(NamedTuple):
-    """The sizes of the images."""
-
-    lead: tuple[int, ...]
-    labels: int
-    shape: tuple[int, ...]
-
-    @property
-    def batch(self) -> int:
-        return math.prod(self.lead)
-
-    @property
-    def nodes(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def volume(self) -> tuple[int, int, int]:
-        """Depth, height, width."""
-        return (1, *self.shape)[-3:]  # type: ignore[return-value]
-
-
-def _sizes(op: str, unary: Any, pairwise: Any, edge_weights: Any, labels: Any, steps: Sequence[Any]) -> _Size:
+def _sizes(op: str, unary: Any, pairwise: Any, edge_weights: Any, labels: Any, steps: Sequence[Any]) -> Size:
     given = {"unary": unary, "pairwise": pairwise, "edge_weights": edge_weights}
     for name, x in given.items():
         _check.dtype(op, name, x, (*FLOATS, *INTEGERS))
@@ -297,7 +268,7 @@ def _sizes(op: str, unary: Any, pairwise: Any, edge_weights: Any, labels: Any, s
     if unary.ndim < dims + 1:
         _check.fail(op, "unary", f"have shape [..., L, {names}]", tuple(unary.shape))
     *lead, count = (int(n) for n in unary.shape[:-dims])
-    size = _Size(tuple(lead), count, tuple(int(n) for n in unary.shape[-dims:]))
+    size = Size(tuple(lead), count, tuple(int(n) for n in unary.shape[-dims:]))
     if count < 1:
         _check.fail(op, "unary", f"have a label at least (axis {-dims - 1})", tuple(unary.shape))
     _check.shape(op, "pairwise", pairwise, (count, count), "one entry for each pair of unary's labels")
@@ -338,7 +309,7 @@ def _table(op: str, pairwise: Any, metric: bool | None) -> Array:
     return table
 
 
-def _start(op: str, size: _Size, labels: Any) -> Any:
+def _start(op: str, size: Size, labels: Any) -> Any:
     """The given labels, int32 [B, N]."""
     low, high = (int(x) for x in (labels.min(), labels.max()))
     if low < 0 or high >= size.labels:
@@ -349,36 +320,8 @@ def _start(op: str, size: _Size, labels: Any) -> Any:
 # ---- the problem ----------------------------------------------------------------------------------------
 
 
-class _Problem(NamedTuple):
-    """Images and their terms; a term is ``rint(unary * scale)`` or ``rint(weight * table)``."""
-
-    size: _Size
-    edges: Edges
-    integers: bool  # all arguments were
-    unary: Any  # [B, L, N], float32 or float64
-    weight: Any  # [B, K, N], float64, times scale
-    table: Array  # [L, L], float64, on the host
-    metric: bool
-    steps: Array  # [K], int64, on the host: how many nodes further each edge leads
-    scale: float  # a power of two
-    forbidden: float  # what +inf counts as
-    wide: bool  # whether capacities need int64
-
-    def image(self, b: int) -> _Problem:
-        """The problem of one image."""
-        size = self.size._replace(lead=())
-        return self._replace(size=size, unary=self.unary[b : b + 1], weight=self.weight[b : b + 1])
-
-    def energy(self, label: Any) -> Any:
-        """The energy of labels [B, N] of the images."""
-        each_node = _machine(label).node_energies(self, label)
-        if self.integers:
-            return _array.astype(each_node, "int64").sum(-1)
-        return each_node.sum(-1) / self.scale
-
-
-def _problem(op: str, size: _Size, steps: Sequence[tuple[int, ...]], table: Array, metric: bool, integers: bool,
-             unary: Any, edge_weights: Any) -> _Problem:  # fmt: skip
+def _problem(op: str, size: Size, steps: Sequence[tuple[int, ...]], table: Array, metric: bool, integers: bool,
+             unary: Any, edge_weights: Any) -> Problem:  # fmt: skip
     batch, nodes = size.batch, size.nodes
     edges = edges_of(steps, size.shape)
     half = len(edges.offsets)
@@ -414,7 +357,7 @@ def _problem(op: str, size: _Size, steps: Sequence[tuple[int, ...]], table: Arra
                 _check.fail(op, "unary, pairwise and edge_weights", f"have energies of less than {beyond}",
                             f"up to {most_energy:.3g}", "scale them down")  # fmt: skip
     weight *= scale
-    return _Problem(
+    return Problem(
         size,
         edges,
         integers,
@@ -466,57 +409,7 @@ def _scale(reach: float, span: float, nodes: int) -> float:
 # ---- descents -------------------------------------------------------------------------------------------
 
 
-class _Course:
-    """How far a descent has come: it ends once no move can change anything, or after ``max_iter`` cycles."""
-
-    def __init__(self, moves: Sequence[Move], max_iter: int, ended: bool = False) -> None:
-        """``ended``: it starts where a descent by these moves has ended."""
-        self.moves, self.most, self.ended = moves, max_iter * len(moves), ended
-        self.count = self.quiet = 0  # moves made; those that have changed nothing since, and need not be made again
-        self.change = 0  # of the energy
-
-    @property
-    def settled(self) -> bool:
-        return self.quiet >= len(self.moves)
-
-    @property
-    def cycles(self) -> int:
-        return -(-self.count // max(1, len(self.moves)))
-
-    def next(self) -> Move:
-        if self.settled or self.count == self.most:
-            return _NONE, _NONE
-        return self.moves[self.count % len(self.moves)]
-
-    def tell(self, change: int) -> None:
-        """The outcome of a move: one that has just been made is the best of its kind."""
-        self.count += 1
-        self.quiet = 1 if change < 0 else self.quiet + 1
-        self.change += change
-
-    def tell_fused(self, change: int) -> None:
-        """The outcome of a fusion before the first move."""
-        self.change += change
-        if self.ended and not change:
-            self.quiet = len(self.moves)
-
-
-def _descend(machine: Any, courses: Sequence[_Course], proposal: Any = None) -> None:
-    """Fuses with a proposal, if there is one; then one move of each problem at a time, until all have ended."""
-    if proposal is not None:
-        for course, change in zip(courses, machine.fuse(proposal), strict=True):
-            course.tell_fused(change)
-    while True:
-        moves = [course.next() for course in courses]
-        if all(move[0] == _NONE for move in moves):
-            return
-        changes = machine.move(moves)
-        for course, move, change in zip(courses, moves, changes, strict=True):
-            if move[0] != _NONE:
-                course.tell(change)
-
-
-def _descended(problem: _Problem, moves: list[Move], start: Any, max_iter: int, fuse: bool) -> tuple[Any, int, bool]:
+def _descended(problem: Problem, moves: list[Move], start: Any, max_iter: int, fuse: bool) -> tuple[Any, int, bool]:
     """Labels [B, N], cycles of the longest descent, and whether all came to their end."""
     if _array.on_gpu(problem.unary):
         return _descended_together(problem, moves, start, max_iter, fuse)
@@ -530,12 +423,12 @@ def _descended(problem: _Problem, moves: list[Move], start: Any, max_iter: int, 
 
 
 def _descended_together(
-    problem: _Problem, moves: list[Move], start: Any, max_iter: int, fuse: bool
+    problem: Problem, moves: list[Move], start: Any, max_iter: int, fuse: bool
 ) -> tuple[Any, int, bool]:
     batch = problem.size.batch
     both = fuse and problem.size.labels > 2
     orders = [moves, moves[::-1]] if both else [moves]
-    courses = [_Course(order, 1 if both else max_iter) for order in orders for _ in range(batch)]
+    courses = [Course(order, 1 if both else max_iter) for order in orders for _ in range(batch)]
     machine = _machine(problem.unary)(problem, len(courses), start)
     machine.run(courses)
     cycles = max(course.cycles for course in courses)
@@ -544,7 +437,7 @@ def _descended_together(
             (b, b + batch) if courses[b].change <= courses[b + batch].change else (b + batch, b) for b in range(batch)
         ]
         better, worse = ([pair[side] for pair in pairs] for side in range(2))
-        courses = [_Course(moves, max_iter - 1, courses[b].settled) for b in better]
+        courses = [Course(moves, max_iter - 1, courses[b].settled) for b in better]
         proposal = machine.label[worse]
         machine = machine.only(better)
         machine.run(courses, proposal)
@@ -552,209 +445,13 @@ def _descended_together(
     return machine.label, cycles, all(course.settled for course in courses)
 
 
-class _CPU:
-    """Problems on the CPU, each in a thread: problem p is of image p % B."""
-
-    def __init__(self, problem: _Problem, count: int, start: Array | None) -> None:
-        batch, nodes = problem.size.batch, problem.size.nodes
-        if start is None:
-            start, cost = np.empty((batch, nodes), np.int32), np.empty(nodes, problem.unary.dtype)
-            for b in range(batch):
-                compiled(_moves_loops._cheapest)(problem.unary[b], cost, start[b])
-        self._movers = [_Mover(problem, p % batch, start[p % batch].copy()) for p in range(count)]
-
-    @property
-    def label(self) -> Array:
-        """Labels [P, N]."""
-        return np.stack([mover.label for mover in self._movers])
-
-    def only(self, problems: Sequence[int]) -> _CPU:
-        """Some of the problems, as they stand."""
-        some = copy.copy(self)
-        some._movers = [self._movers[p] for p in problems]
-        return some
-
-    def run(self, courses: Sequence[_Course], proposal: Array | None = None) -> None:
-        """Descends in all problems."""
-
-        def one(p: int) -> None:
-            _descend(self._movers[p], courses[p : p + 1], None if proposal is None else proposal[p : p + 1])
-
-        each(one, [(p,) for p in range(len(courses))])
-
-    @staticmethod
-    def node_energies(problem: _Problem, label: Array) -> Array:
-        """The unary term of each node of labels [B, N], and the terms of the edges that begin there, times scale."""
-        out, run = np.empty(label.shape), compiled(_moves_loops._node_energies)
-        for b in range(len(label)):
-            run(problem.unary[b], problem.scale, problem.weight[b], problem.table, problem.steps, label[b], out[b])
-        return out
-
-
-class _Mover:
-    """Moves of one problem on the CPU, in the labels that it is given.
-
-    A clock counts the moves that changed something. It says of each node when it changed last, and of each expansion
-    when it was made last: where nothing has changed since, it can't change anything.
-    """
-
-    def __init__(self, problem: _Problem, image: int, label: Array) -> None:
-        nodes, half = problem.size.nodes, len(problem.steps)
-        self.label = label
-        self._problem = problem
-        self._unary, self._weight = problem.unary[image], problem.weight[image]
-        self._size = np.array(problem.size.volume, np.int64)
-        self._zero, self._one, self._node, self._stack, self._member = np.empty((5, nodes), np.int32)
-        self._slot, self._stamp = np.zeros((2, nodes), np.int32)
-        gain, inflow = np.empty((2, nodes), np.int64)
-        self._flows = gain, inflow, np.empty(nodes * 2 * half, np.int64), np.empty(nodes, np.uint8)
-        self._box, self._small = np.empty((nodes // 2 + 1, 9), np.int64), np.empty(3, np.int64)
-        self._clock = 0
-        self._made: dict[int, int] = {}  # expansions, and when
-        self._cost, self._total = np.empty(nodes, problem.unary.dtype), np.empty(nodes)
-        self._paid, self._capacity = np.empty((2, half, nodes))
-        self._short, self._to_alpha = np.empty((2, nodes))
-        compiled(_moves_loops._prepare)(self._unary, self._weight, problem.table, problem.steps, label, self._cost,
-                                        self._total, self._paid)  # fmt: skip
-
-    def move(self, moves: Sequence[Move]) -> list[int]:
-        """An expansion or a swap; the change of the energy."""
-        ((alpha, beta),) = moves
-        if beta != _NONE:
-            offer = self._zero, self._one
-            count = compiled(_moves_loops._of_pair)(self.label, alpha, beta, *offer, self._node, self._slot)
-            return [self._choose(*offer, count)]
-        since = self._made.get(alpha, _NONE)
-        if since == self._clock:
-            return [0]
-        self._one[:] = alpha
-        change = self._choose(self.label, self._one, self._of_expansion(alpha), since)
-        self._made[alpha] = self._clock
-        return [change]
-
-    def fuse(self, proposal: Array) -> list[int]:
-        """Fuses the labels with others; the change of the energy."""
-        return [self._choose(self.label, proposal[0], self._of_fusion(proposal[0]))]
-
-    def _of_expansion(self, alpha: int) -> int:
-        """Lists the candidates; how many."""
-        problem = self._problem
-        if not problem.metric:
-            return self._of_fusion(self._one)
-        return int(compiled(_moves_loops._of_expansion)(
-            self._unary, problem.scale, self._weight, problem.steps, problem.table[alpha], self.label, self._cost,
-            self._total, self._paid, alpha, self._to_alpha, self._capacity, self._short, self._node, self._slot,
-            self._stack,
-        ))  # fmt: skip
-
-    def _of_fusion(self, one: Array) -> int:
-        """Lists the candidates; how many."""
-        problem = self._problem
-        spread = float(problem.table.max() - problem.table.min())
-        return int(compiled(_moves_loops._of_fusion)(
-            self._unary, problem.scale, problem.steps, spread, self.label, one, self._cost, self._total, self._node,
-            self._slot,
-        ))  # fmt: skip
-
-    def _choose(self, zero: Array, one: Array, count: int, since: int = _NONE) -> int:
-        """Gives each candidate the better of two labels, if that lowers the energy; the change of the energy."""
-        if not count:
-            return 0
-        problem = self._problem
-        terms = self._unary, problem.scale, problem.forbidden, self._weight, problem.table, problem.steps
-        size = compiled(*_moves_loops.GRAPH)(
-            *terms, self._size, zero, one, self._node, self._slot, count, *self._flows, self._stack, self._stamp, since,
-            self._member, self._box, self._small,
-        )  # fmt: skip
-        cut = self._cut(size, count) if size else _NO_CUT
-        change = int(compiled(*_moves_loops.TAKE)(
-            *terms, zero, one, self._node, self._slot, count, self._flows[-1], self._stack, self._member, cut,
-            self._cost, self._paid, self.label, self._stamp, self._clock + 1,
-        ))  # fmt: skip
-        self._clock += change < 0
-        return change
-
-    def _cut(self, size: int, count: int) -> Array:
-        from . import _cpu
-
-        problem, kind = self._problem, np.int64 if self._problem.wide else np.int32
-        terminal, residual = np.empty(size, kind), np.empty((2 * len(problem.steps), size), kind)
-        compiled(_moves_loops._place)(self._size, self._small, self._node, count, *self._flows, self._member, self._box,
-                                      terminal, residual)  # fmt: skip
-        shape = self._small[3 - len(problem.size.shape) :].tolist()
-        graph = terminal.reshape(1, *shape), residual.reshape(1, -1, *shape)
-        return _cpu.solve(*graph, problem.edges.offsets, True)[0].reshape(-1)
-
-
-class _GPU:
-    """Problems on a GPU, all of them at a time: problem p is of image p % B."""
-
-    def __init__(self, problem: _Problem, count: int, start: Any) -> None:
-        unary = problem.unary
-        self.problem = problem
-        self.label = _array.empty(unary, (count, problem.size.nodes), "int32")
-        if start is None:
-            self._launch("moves_start", unary, self.label, problem.size.nodes, count, len(unary), problem.size.labels)
-        else:
-            self.label.reshape((-1, *start.shape))[...] = start
-        self._constants = [_array.from_host(x, unary) for x in (problem.table, problem.steps)]
-
-    def only(self, problems: Sequence[int]) -> _GPU:
-        """Some of the problems, as they stand."""
-        return _GPU(self.problem, len(problems), self.label[problems])
-
-    def run(self, courses: Sequence[_Course], proposal: Any = None) -> None:
-        """Descends in all problems."""
-        _descend(self, courses, proposal)
-
-    def move(self, moves: Sequence[Move]) -> list[int]:
-        """A move of each problem; the changes of the energies."""
-        return self._choose(None, *(np.array(side, np.int32) for side in zip(*moves, strict=True)))
-
-    def fuse(self, proposal: Any) -> list[int]:
-        """Fuses the labels with others; the changes of the energies."""
-        none = np.full(len(proposal), _NONE, np.int32)
-        return self._choose(_array.contiguous(proposal), none, none)
-
-    def _choose(self, proposal: Any, first: Array, second: Array) -> list[int]:
-        problem, size = self.problem, self.problem.size
-        count, half = len(self.label), len(problem.steps)
-        kind = "int64" if problem.wide else "int32"
-        terminal = _array.empty(self.label, (count, *size.shape), kind)
-        residual = _array.empty(self.label, (count, 2 * half, *size.shape), kind)
-        change = _array.zeros(self.label, (count,), "int64")
-        offer = (self.label, proposal, *(_array.from_host(x, self.label) for x in (first, second)))
-        terms = problem.unary, problem.weight, *self._constants
-        sizes = size.nodes, count, size.batch, size.labels, half, problem.scale, problem.forbidden
-        self._launch("moves_build", *terms, *offer, terminal, residual, *sizes)
-        cut = self._cut(terminal, residual)
-        self._launch("moves_gain", *terms, *offer, cut, change, *sizes)
-        self._launch("moves_take", *offer, cut, change, size.nodes, count)
-        return [min(0, int(x)) for x in _array.to_host(change)]
-
-    def _cut(self, terminal: Any, residual: Any) -> Any:
-        if not self.problem.edges.offsets:
-            return _array.astype(terminal > 0, "uint8")
-        from . import _gpu
-
-        return _gpu.solve(terminal, residual, self.problem.edges.offsets, True)[0]
-
-    def _launch(self, name: str, *args: Any) -> None:
-        """A kernel of graphcut_moves.cu with a thread for each node of each problem."""
-        grid = blocks(self.problem.size.nodes, _THREADS), min(len(self.label), MAX_GRID_YZ)
-        real, wide = _array.dtype_name(self.problem.unary), self.problem.wide
-        kernel("graphcut_moves.cu", name, real=real, WIDE=wide)(grid, _THREADS, *args)
-
-    @staticmethod
-    def node_energies(problem: _Problem, label: Any) -> Any:
-        """The unary term of each node of labels [B, N], and the terms of the edges that begin there, times scale."""
-        machine = _GPU(problem, len(label), label)
-        out = _array.empty(label, tuple(label.shape), "float64")
-        size = problem.size
-        machine._launch("moves_energy", problem.unary, problem.weight, *machine._constants, label, out, size.nodes,
-                        len(label), size.batch, size.labels, len(problem.steps), problem.scale)  # fmt: skip
-        return out
+def _energy(problem: Problem, label: Any) -> Any:
+    """The energy of labels [B, N] of the images, [B]."""
+    each_node = _machine(label).node_energies(problem, label)
+    if problem.integers:
+        return _array.astype(each_node, "int64").sum(-1)
+    return each_node.sum(-1) / problem.scale
 
 
 def _machine(like: Any) -> type[Any]:
-    return _GPU if _array.on_gpu(like) else _CPU
+    return _moves_gpu.Machine if _array.on_gpu(like) else _moves_cpu.Machine

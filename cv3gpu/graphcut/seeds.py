@@ -13,7 +13,7 @@ import numpy as np
 from .. import _array, _check
 from .._array import array_op
 from ..errors import ConvergenceWarning
-from . import _regions
+from . import _colour_models
 from .cut import GraphCut, graph_cut
 
 __all__ = ["BoykovJolly", "GrabCut", "boykov_jolly", "grab_cut", "grab_cut_steps"]
@@ -21,7 +21,6 @@ __all__ = ["BoykovJolly", "GrabCut", "boykov_jolly", "grab_cut", "grab_cut_steps
 IMAGES = ("uint8", "float32", "float64")
 MASKS = ("bool", "uint8", "int8", "int16", "int32", "int64")
 REGIONS = ("histogram", "gmm")
-NEIGHBOURS = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}  # one of each two opposite ones
 MOST_CHANNELS = 8
 MOST_CELLS = 1 << 24  # of a histogram
 STEEPEST = 1e300  # 1 / 2 sigma^2 in levels: finite, so that no difference has a weight of 1
@@ -139,12 +138,12 @@ class _Edges(NamedTuple):
     offsets: tuple[tuple[int, int], ...]  # [K]
 
 
-def _edges(images: _Images, lam: float, sigma: float | None, connectivity: int) -> _Edges:
+def _edges(images: _Images, lam: float, sigma: float | None, half: tuple[tuple[int, int], ...]) -> _Edges:
     """The edges lam exp(-d / 2 sigma^2) / distance, d the squared difference of two neighbours in the image in 0 to 1.
 
-    Without sigma each image has the root of its mean d.
+    ``half`` are the offsets of half of the neighbours. Without sigma each image has the root of its mean d.
     """
-    xp, first, half = _array.module(images.planes[0]), images.planes[0], NEIGHBOURS[connectivity]
+    xp, first = _array.module(images.planes[0]), images.planes[0]
     squares = []
     for offset in half:
         here, there = _ends(offset)
@@ -267,12 +266,12 @@ def boykov_jolly(
            [1, 1, 0, 0]])
     """
     op = "boykov_jolly"
-    lam = _weight(op, "lam", lam)
+    lam = _check.not_negative(op, "lam", lam)
     sigma = None if sigma is None else _check.real(op, "sigma", sigma, positive=True)
-    _connectivity(op, connectivity)
+    half = _check.half_neighbours(op, "connectivity", connectivity)
     if region is not None:
         _check.choice(op, "region", region, REGIONS)
-    region_weight = _weight(op, "region_weight", region_weight)
+    region_weight = _check.not_negative(op, "region_weight", region_weight)
     bins = _check.integer(op, "bins", bins, 1, 256)
     smoothing = _check.real(op, "smoothing", smoothing, positive=True)
     n_components = _check.integer(op, "n_components", n_components, 1, MOST_COMPONENTS)
@@ -293,27 +292,15 @@ def boykov_jolly(
         sink[index] = (region_weight * in_foreground).reshape(sink.shape[1:])
     for seeds, never, other in ((masks[0], source, sink), (masks[1], sink, source)):
         never[seeds], other[seeds] = math.inf, 0
-    return BoykovJolly(*_cut(images, source, sink, _edges(images, lam, sigma, connectivity), minimal))
+    return BoykovJolly(*_cut(images, source, sink, _edges(images, lam, sigma, half), minimal))
 
 
 def _region_costs(levels: Any, seeds: Sequence[Any], region: str, bins: int, smoothing: float, n: int) -> list[Any]:
     """The cost of each pixel, [N], in the regions of the seeds [N]."""
     if region == "histogram":
-        return [_regions.histogram_cost(levels, own, bins, smoothing) for own in seeds]
-    rows = _regions.products(levels)
-    return [_regions.mixture_cost(rows, levels, own, n) for own in seeds]
-
-
-def _weight(op: str, name: str, value: Any) -> float:
-    value = _check.real(op, name, value)
-    if value < 0:
-        _check.fail(op, name, "be 0 at least", value)
-    return value
-
-
-def _connectivity(op: str, value: Any) -> None:
-    if isinstance(value, bool) or value not in tuple(NEIGHBOURS):
-        _check.fail(op, "connectivity", "be 4 or 8", _check.shown(value))
+        return [_colour_models.histogram_cost(levels, own, bins, smoothing) for own in seeds]
+    rows = _colour_models.products(levels)
+    return [_colour_models.mixture_cost(rows, levels, own, n) for own in seeds]
 
 
 # ---- GrabCut --------------------------------------------------------------------------------------------
@@ -433,8 +420,8 @@ def grab_cut_steps(
     _array.checked_family(op, "image", image)
     _array.check_device(op, "image", image)
     n_components = _check.integer(op, "n_components", n_components, 1, MOST_COMPONENTS)
-    gamma = _weight(op, "gamma", gamma)
-    _connectivity(op, connectivity)
+    gamma = _check.not_negative(op, "gamma", gamma)
+    half = _check.half_neighbours(op, "connectivity", connectivity)
     if (rect is None) == (mask is None):
         got = "neither" if rect is None else "both"
         _check.fail(op, "rect", "be given, or else mask", got)
@@ -457,14 +444,14 @@ def grab_cut_steps(
             if rect is None:
                 _check.fail(op, "mask", f"have a pixel of {values}", "none")
             _check.fail(op, "rect", "leave some of the image outside", rect)
-    edges, levels = _edges(images, gamma, None, connectivity), images.levels(0)
-    rows = _regions.products(levels)
-    models = [_regions.start(rows[:, own], levels[:, own], n_components) for own in regions]
+    edges, levels = _edges(images, gamma, None, half), images.levels(0)
+    rows = _colour_models.products(levels)
+    models = [_colour_models.start(rows[:, own], levels[:, own], n_components) for own in regions]
     while True:
         for k, own in enumerate(regions):
             if bool(own.any()):
-                models[k] = _regions.refit(rows[:, own], models[k])
-        source, sink = (_regions.cost(rows, model) for model in models)
+                models[k] = _colour_models.refit(rows[:, own], models[k])
+        source, sink = (_colour_models.cost(rows, model) for model in models)
         source[fixed[1]] = sink[fixed[0]] = math.inf
         labels, flow = _cut(images, source, sink, edges, True)
         now = labels.reshape(-1) != 0

@@ -14,7 +14,7 @@ from .benchmarks import BENCHMARKS
 from .evaluate import METRICS, UNNAMED, chosen_metrics, evaluate, known_lengths
 from .metrics import combine
 from .report import Report
-from .tracks import COLUMNS, Tracks
+from .tracks import COLUMNS, Tracks, checked
 
 __all__ = ["Evaluator"]
 
@@ -94,8 +94,7 @@ class Evaluator:
         op = "mot.Evaluator.update"
         _named(op, "sequence", sequence)
         for name, tracks in (("gt", gt), ("pred", pred)):
-            if not isinstance(tracks, Tracks):
-                _check.fail(op, name, "be Tracks", _check.kind(tracks), error=TypeError)
+            checked(op, name, tracks)
         self._add(sequence, gt, pred)
 
     def update_frame(

@@ -108,7 +108,7 @@ def _mot_challenge(gt: Tracks, pred: Tracks, benchmark: str, class_name: str) ->
     if benchmark == "MOT15":
         return gt[scored], pred
     if len(gt) and (gt.class_ == -1).all():
-        _check.fail(OP, "gt", f"have a column of classes for {benchmark}", "none", "MOT15 is without")
+        _check.fail(OP, "gt", f"have a column of classes for {benchmark}", "none", "MOT15's rules need none")
     if (unknown := (gt.class_ < 1) | (gt.class_ > MOT_CLASSES)).any():
         _refuse_class("gt", f"have classes from 1 to {MOT_CLASSES} for {benchmark}", gt, unknown)
     distractor = np.isin(gt.class_, DISTRACTORS[benchmark])

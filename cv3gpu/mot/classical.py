@@ -24,13 +24,6 @@ _POSITION, _VELOCITY = 1 / 20, 1 / 160
 _DUPLICATE = 0.85  # overlap from which on a lost track and a live one are the same
 
 
-def _share(op: str, argument: str, value: Any) -> float:
-    number = _check.real(op, argument, value)
-    if not 0 <= number <= 1:
-        _check.fail(op, argument, "be from 0 to 1", value)
-    return number
-
-
 def _detections(op: str, detections: Any) -> Tracks:
     """Tracks whose boxes have an area."""
     found = checked(op, "detections", detections)
@@ -143,10 +136,10 @@ def sort(detections: Tracks, *, max_age: int = 1, min_hits: int = 3, min_iou: fl
     >>> mot.sort(found)
     Tracks(10 boxes, 2 identities, frames 1 to 5)
     """
-    op = "sort"
+    op = "mot.sort"
     found = _detections(op, detections)
     age, hits = _check.integer(op, "max_age", max_age, 0), _check.integer(op, "min_hits", min_hits, 0)
-    least = _share(op, "min_iou", min_iou)
+    least = _check.fraction(op, "min_iou", min_iou)
     if min_score is not None:
         found = found[found.score >= _check.real(op, "min_score", min_score)]
     return _by_class(found, lambda some: _sort(some, age, hits, least))
@@ -263,13 +256,13 @@ def byte_track(detections: Tracks, *, high_score: float = 0.6, low_score: float 
     >>> mot.byte_track(found)
     Tracks(5 boxes, 1 identities, frames 1 to 5)
     """
-    op = "byte_track"
+    op = "mot.byte_track"
     found = _detections(op, detections)
-    high, low = _share(op, "high_score", high_score), _share(op, "low_score", low_score)
+    high, low = _check.fraction(op, "high_score", high_score), _check.fraction(op, "low_score", low_score)
     if low > high:
         _check.fail(op, "low_score", f"not be above high_score ({high:g})", low_score)
-    begin = high + 0.1 if new_score is None else _share(op, "new_score", new_score)
-    age, cost = _check.integer(op, "max_age", max_age, 0), _share(op, "max_cost", max_cost)
+    begin = high + 0.1 if new_score is None else _check.fraction(op, "new_score", new_score)
+    age, cost = _check.integer(op, "max_age", max_age, 0), _check.fraction(op, "max_cost", max_cost)
     return _by_class(found[found.score > low], lambda some: _byte_track(some, high, begin, age, cost))
 
 
@@ -429,14 +422,13 @@ def flow_tracker(detections: Tracks, *, max_gap: int = 30, min_score: float = 0.
     >>> mot.flow_tracker(found)
     Tracks(6 boxes, 1 identities, frames 1 to 8)
     """
-    op = "flow_tracker"
+    op = "mot.flow_tracker"
     found = _detections(op, detections)
-    least, step = _share(op, "min_score", min_score), _check.integer(op, "max_gap", max_gap, 1)
+    least, step = _check.fraction(op, "min_score", min_score), _check.integer(op, "max_gap", max_gap, 1)
     still, moving = _STILL._replace(max_gap=min(step, _STILL.max_gap)), _MOVING._replace(max_gap=step)
     if end_cost is not None:
-        if _check.real(op, "end_cost", end_cost) < 0:
-            _check.fail(op, "end_cost", "not be negative", end_cost)
-        still, moving = still._replace(end=float(end_cost)), moving._replace(end=float(end_cost))
+        end = _check.not_negative(op, "end_cost", end_cost)
+        still, moving = still._replace(end=end), moving._replace(end=end)
     frames = _check.integer(op, "window", window, 1)
 
     def run(some: Tracks) -> tuple[Array, Array, Array]:
@@ -543,7 +535,7 @@ def drop_short(tracks: Tracks, min_length: int) -> Tracks:
     >>> mot.drop_short(tracks, 2)
     Tracks(2 boxes, 1 identities, frames 1 to 2)
     """
-    op = "drop_short"
+    op = "mot.drop_short"
     given = identified(op, "tracks", tracks)
     least = _check.integer(op, "min_length", min_length, 0)
     _, which, count = np.unique(np.stack([given.id, given.class_]), axis=1, return_inverse=True, return_counts=True)

@@ -310,15 +310,14 @@ def _score_one(job: _Job, gt: Tracks, pred: Tracks) -> ByClass:
 
 def _length(job: _Job, gt: Tracks, pred: Tracks) -> int:
     """The number of frames, after a look whether those of both sides are within."""
-    sides = {name: tracks.frame for name, tracks in (("gt", gt), ("pred", pred)) if len(tracks)}
-    first = 0 if job.benchmark == "KITTI" or any(frame.min() == 0 for frame in sides.values()) else 1
+    first = 0 if job.benchmark == "KITTI" else families.first_frame(gt, pred)
     if job.length is None:
-        return max((int(frame.max()) for frame in sides.values()), default=first - 1) - first + 1
+        return families.length(gt, pred, first)
     last = job.length + first - 1
-    for name, frame in sides.items():
-        if frame.max() > last:
+    for name, tracks in (("gt", gt), ("pred", pred)):
+        if (tracks.frame > last).any():
             wanted = f"have frames from {first} to {last} in sequence {job.name!r} of {job.length} frames"
-            _check.fail(job.op, name, wanted, f"frame {frame.max()}")
+            _check.fail(job.op, name, wanted, f"frame {tracks.frame.max()}")
     return job.length
 
 

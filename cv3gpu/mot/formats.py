@@ -15,7 +15,7 @@ from ..errors import DataFormatError
 from . import _bytes
 from ._print import printed
 from ._text import Rule, Text, number
-from .tracks import MAX_FRAME, MAX_ID, MAX_PIXEL, NO_ID, Tracks, repeated
+from .tracks import MAX_FRAME, MAX_ID, MAX_PIXEL, NO_ID, Tracks, checked, repeated
 
 __all__ = ["DETRAC_CLASSES", "FORMATS", "KITTI_CLASSES", "read", "write"]
 
@@ -409,8 +409,7 @@ def write(path: str | os.PathLike[str], tracks: Tracks, format: str = "motchalle
     """
     _files.path("mot.write", "path", path)
     _check.choice("mot.write", "format", format, FORMATS)
-    if not isinstance(tracks, Tracks):
-        _check.fail("mot.write", "tracks", "be Tracks", _check.kind(tracks), error=TypeError)
+    checked("mot.write", "tracks", tracks)
     if format == "detrac":
         from . import _detrac_files
 
@@ -431,7 +430,8 @@ def _motchallenge_lines(tracks: Tracks) -> Iterator[bytes]:
 def _kitti_lines(tracks: Tracks) -> Iterator[bytes]:
     if (wrong := (tracks["class"] < 1) | (tracks["class"] > DONT_CARE)).any():
         got = tracks["class"][wrong][0]
-        _check.fail("mot.write", "tracks", f"have classes from 1 to {DONT_CARE} in this format", got)
+        advice = "" if got > 0 else "the other formats take tracks without a class"
+        _check.fail("mot.write", "tracks", f"have classes from 1 to {DONT_CARE} in this format", got, advice)
     words = {number: word for word, number in reversed(KITTI_CLASSES.items())}
     columns = [tracks.frame, tracks.id, tracks["class"] - 1, tracks.truncation, tracks.occlusion, *tracks.corners().T]
     template = "{} {} {} {} {} -10 {} {} {} {} -1 -1 -1 -1000 -1000 -1000 -10"

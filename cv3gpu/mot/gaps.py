@@ -44,7 +44,7 @@ def interpolate(tracks: Tracks, max_gap: int) -> Tracks:
     >>> filled.frame.tolist(), filled.box[1].tolist()
     ([1, 2, 3, 4], [10.0, 0.0, 10.0, 12.0])
     """
-    op = "interpolate"
+    op = "mot.interpolate"
     given = identified(op, "tracks", tracks)
     longest = _check.integer(op, "max_gap", max_gap, 0)
     order = np.lexsort((given.frame, given.class_, given.id))

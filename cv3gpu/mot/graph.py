@@ -7,7 +7,6 @@ each are a range.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from .. import _array, _check, _njit
 from .._array import array_op
 from .._kernel import blocks, kernel
-from .._threads import cores, each
+from .._threads import cores, each, spans
 from ..assignment import linear_sum_assignment
 from ..boxes import box_iou
 from . import _graph_loops
@@ -196,8 +195,7 @@ def candidate_edges(
     _check.flag(op, "reciprocal", reciprocal)
     reach = FAR[_array.dtype_name(box)]
     if max_distance is not None:
-        if _check.real(op, "max_distance", max_distance) < 0:
-            _check.fail(op, "max_distance", "not be negative", max_distance)
+        _check.not_negative(op, "max_distance", max_distance)
         kind = np.dtype(_array.dtype_name(box)).type
         reach = min(reach, float(np.nextafter(kind(max_distance) ** 2, kind(np.inf))))  # a distance is less than that
     _check_values(op, nodes)
@@ -271,8 +269,7 @@ def _linked(keys: Any, n: int, reciprocal: bool) -> Any:
 
 def _spans(count: int) -> list[tuple[int, int]]:
     """Nodes or links for each thread."""
-    parts = max(1, min(cores(), count >> 8))
-    return list(itertools.pairwise([count * p // parts for p in range(parts + 1)]))
+    return spans(count, min(cores(), count >> 8))
 
 
 def _nearest_cpu(x: _InTime, keep: int, reach: float) -> Array:
@@ -530,7 +527,7 @@ def match_detections(detections: Tracks, gt: Tracks, *, min_iou: float = 0.5) ->
     >>> mot.match_detections(found, gt)
     array([ 8,  7, -1])
     """
-    op = "match_detections"
+    op = "mot.match_detections"
     found, truth = checked(op, "detections", detections), checked(op, "gt", gt)
     least = _check.real(op, "min_iou", min_iou, positive=True)
     if least > 1:

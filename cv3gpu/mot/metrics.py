@@ -12,7 +12,20 @@ from . import _loops
 from ._scene import EPS, Scene, Workspace, scene
 from .tracks import Tracks, identified, repeated
 
-__all__ = ["ALPHAS", "METRICS", "Matches", "clear", "combine", "count", "figures", "hota", "identity", "match", "vace"]
+__all__ = [
+    "ALPHAS",
+    "CLEAR_COUNTS",
+    "METRICS",
+    "Matches",
+    "clear",
+    "combine",
+    "count",
+    "figures",
+    "hota",
+    "identity",
+    "match",
+    "vace",
+]
 
 Array = np.ndarray
 Figures = dict[str, Any]
@@ -45,11 +58,16 @@ def _scene(op: str, gt: Any, pred: Any) -> Scene:
     return scene(gt, pred)
 
 
-def length(gt: Tracks, pred: Tracks) -> int:
-    """How many frames there are up to the last one seen on either side, counted from 1, or from 0 if that is there."""
-    frames = [tracks.frame for tracks in (gt, pred) if len(tracks)]
-    first = 0 if any(frame.min() == 0 for frame in frames) else 1
-    return max((int(frame.max()) for frame in frames), default=first - 1) - first + 1
+def first_frame(gt: Tracks, pred: Tracks) -> int:
+    """The number of a sequence's first frame: 1, or 0 if that is there."""
+    return 0 if any(tracks.frame.min() == 0 for tracks in (gt, pred) if len(tracks)) else 1
+
+
+def length(gt: Tracks, pred: Tracks, first: int | None = None) -> int:
+    """How many frames there are up to the last one seen on either side, from frame ``first`` (:func:`first_frame`)."""
+    first = first_frame(gt, pred) if first is None else first
+    last = max((int(tracks.frame.max()) for tracks in (gt, pred) if len(tracks)), default=first - 1)
+    return last - first + 1
 
 
 # ---- CLEAR ----------------------------------------------------------------------------------------------
@@ -156,7 +174,7 @@ def clear(gt: Tracks, pred: Tracks) -> Figures:
     return _clear(_scene("mot.clear", gt, pred), length(gt, pred))
 
 
-_CLEAR_COUNTS = ("CLR_TP", "CLR_FN", "CLR_FP", "IDSW", "MT", "PT", "ML", "Frag", "CLR_Frames", "MOTP_sum")
+CLEAR_COUNTS = ("CLR_TP", "CLR_FN", "CLR_FP", "IDSW", "MT", "PT", "ML", "Frag", "CLR_Frames", "MOTP_sum")
 
 
 class Sizes(NamedTuple):
@@ -539,7 +557,7 @@ def _summed(keys: Sequence[str], finish: Callable[[Figures], Figures]) -> Callab
 
 METRICS: Mapping[str, _Metric] = {
     "hota": _Metric(_hota, _combine_hota),
-    "clear": _Metric(_clear, _summed(_CLEAR_COUNTS, _finish_clear)),
+    "clear": _Metric(_clear, _summed(CLEAR_COUNTS, _finish_clear)),
     "identity": _Metric(_identity, _summed(("IDTP", "IDFN", "IDFP"), _finish_identity)),
     "vace": _Metric(_vace, _summed(_VACE_SUMS, _finish_vace)),
     "count": _Metric(_count, _summed(_COUNTS, dict)),

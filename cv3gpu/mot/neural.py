@@ -18,7 +18,7 @@ from ._text import Rule, Text, number
 from ._tracklets import Level, Rows, Tracklets
 from .flow import round_trajectories
 from .gaps import interpolate as fill
-from .tracks import Tracks, checked
+from .tracks import Tracks, checked, finite_numbers
 
 __all__ = ["Linked", "Solver", "TrackInfo", "link", "load_solver", "read_camera", "scores", "steady", "track"]
 
@@ -360,7 +360,7 @@ def track(
     given = checked(op, "detections", detections)
     _check.choice(op, "rounding", rounding, METHODS)
     gap = _check.integer(op, "interpolate", interpolate, 0)
-    least = _check.integer(op, "min_length", min_length, 1)
+    least = _check.integer(op, "min_length", min_length, 0)
     _check.flag(op, "return_info", return_info)
     solver = _solver(op, weights)
     if low is not None:
@@ -432,28 +432,17 @@ def _solver(op: str, weights: Any) -> Solver:
     return load_solver(weights)
 
 
-def _numbers(op: str, name: str, given: Any, shape: list[int | str]) -> Array:
-    try:
-        values = np.asarray(given, np.float64)
-    except (TypeError, ValueError):
-        _check.fail(op, name, "be an array of numbers", _check.kind(given), error=TypeError)
-    _check.shape(op, name, values, shape)
-    if not np.isfinite(values).all():
-        _check.fail(op, name, "be finite", values[~np.isfinite(values)][0])
-    return values
-
-
 def _looks(op: str, appearance: Any, solver: Solver, n: int) -> Array | None:
     if (appearance is None) != (not solver.appearance):
         wanted = f"have {solver.appearance} numbers for each detection" if solver.appearance else "be None"
         _check.fail(op, "appearance", f"{wanted}, as the network was trained", _check.kind(appearance))
-    return None if appearance is None else _numbers(op, "appearance", appearance, [n, solver.appearance])
+    return None if appearance is None else finite_numbers(op, "appearance", appearance, [n, solver.appearance])
 
 
 def _camera(op: str, camera: Any, given: Tracks) -> Array | None:
     if camera is None:
         return None
-    values = _numbers(op, "camera", camera, ["F", 2, 3])
+    values = finite_numbers(op, "camera", camera, ["F", 2, 3])
     if len(given) and (given.frame.min() < 1 or given.frame.max() > len(values)):
         frames = f"frames {given.frame.min()} to {given.frame.max()}"
         _check.fail(op, "camera", "have a row for each frame, from frame 1 on", f"{len(values)} rows for {frames}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _check, _files, _table
 
-__all__ = ["COMBINED", "ByClass", "Comparison", "Figures", "Report", "csv_text", "written"]
+__all__ = ["COMBINED", "SHOWN", "ByClass", "Comparison", "Figures", "Report", "csv_text", "written"]
 
 Figures = dict[str, Any]
 ByClass = dict[str, Figures]
@@ -22,7 +22,7 @@ COMBINED = "COMBINED"  # the row of all sequences together
 FAILED = "FAILED"  # in place of the class of a sequence that has no figures
 
 # What a table shows: the figure under its heading, and whether more is better (+1), less (−1), or neither (0).
-_SHOWN = {
+SHOWN = {
     "HOTA": ("HOTA", 1),
     "DetA": ("DetA", 1),
     "AssA": ("AssA", 1),
@@ -191,7 +191,7 @@ class Comparison:
         """
         _check.choice("mot.Comparison.best", "class_name", class_name, list(self._classes()))
         rows, best = self._of_class(class_name), {}
-        for key, way in _SHOWN.values():
+        for key, way in SHOWN.values():
             values = {name: way * figures[key] for name, figures in rows.items() if way and key in figures}
             if len(set(values.values())) > 1:
                 best[key] = [name for name, value in values.items() if value == max(values.values())]
@@ -260,7 +260,7 @@ def _shown(value: float, mark: str) -> str:
 def _lines(title: str, rows: Mapping[str, Figures], best: Mapping[str, Sequence[str]] | None = None) -> str:
     """The figures of one class as a table."""
     known = next(iter(rows.values()))
-    columns = {heading: key for heading, (key, _) in _SHOWN.items() if key in known}
+    columns = {heading: key for heading, (key, _) in SHOWN.items() if key in known}
     cells = []
     for name, figures in rows.items():
         marks = {key: "" if best is None else "*" if name in best.get(key, ()) else " " for key in columns.values()}

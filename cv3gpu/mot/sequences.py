@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _check, _files
 from ..errors import DataFormatError
-from . import _bytes, formats
+from . import _bytes, _seqinfo, formats
 from .tracks import MAX_FRAME, Tracks
 
 __all__ = ["Source", "find"]
@@ -25,7 +25,6 @@ LAYOUTS = {
 
 _FOLDERS = {"gt": ("label_02", "training/label_02", ""), "pred": ("data", "")}
 _MOST_WRAPPINGS = 3  # folders that hold nothing but one other
-_MAX_INFO = 1 << 20  # bytes of a seqinfo.ini or a seqmap
 
 _TRACKS = re.compile(r"(?P<seq>.+?)(?P<matrix>_LX)?(\.txt|\.txt\.gz|\.xml|\.xml\.gz)", re.I)
 _NOT_TRACKS = re.compile(
@@ -33,7 +32,6 @@ _NOT_TRACKS = re.compile(
     r"|.*_(LY|W|H|IgR|speed|summary|detailed)\.(txt|txt\.gz)",
     re.I,
 )
-_LENGTH = re.compile(r"^[ \t]*seqLength[ \t]*[=:](.*)$", re.I | re.M)
 
 
 class Source(NamedTuple):
@@ -174,17 +172,8 @@ def _flat(tree: _Folder | _Zip, base: str) -> dict[str, str]:
 
 
 def _seq_length(tree: _Folder | _Zip, folder: str) -> int | None:
-    file = _join(folder, "seqinfo.ini")
-    text = tree.text(file)
-    match = _LENGTH.search(text)
-    if not match:
-        return None
-    length = match[1].strip()
-    if not re.fullmatch(r"[0-9]{1,10}", length) or int(length) > MAX_FRAME:
-        line = text.count("\n", 0, match.start(1)) + 1
-        wrong = f"seqLength must be a whole number from 0 to {MAX_FRAME}, got {length[:40]!r}"
-        raise DataFormatError(f"{tree.path}/{file}:{line}: {wrong}")
-    return int(length)
+    file = _join(folder, _seqinfo.NAME)
+    return _seqinfo.length(f"{tree.path}/{file}", tree.text(file))
 
 
 def _seqmap(tree: _Folder | _Zip, base: str) -> dict[str, int]:
@@ -252,7 +241,7 @@ class _Folder:
         if not self.has(file):
             return ""
         with open(os.path.join(self.path, file), "rb") as opened:
-            return opened.read(_MAX_INFO).decode("utf-8-sig", errors="replace")
+            return _seqinfo.decoded(opened.read(_seqinfo.MAX_BYTES))
 
     def source(self, name: str, file: str, format: str | None, length: int | None) -> Source:
         return Source(name, os.path.join(self.path, file), None, format, length)
@@ -285,7 +274,7 @@ class _Zip:
     def text(self, file: str) -> str:
         if not self.has(file):
             return ""
-        return _bytes.load_member(self.path, file)[:_MAX_INFO].tobytes().decode("utf-8-sig", errors="replace")
+        return _seqinfo.decoded(_bytes.load_member(self.path, file)[: _seqinfo.MAX_BYTES].tobytes())
 
     def source(self, name: str, file: str, format: str | None, length: int | None) -> Source:
         return Source(name, self.path, file, format, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -211,6 +212,15 @@ def checked(op: str, argument: str, given: Any) -> Tracks:
     if not isinstance(given, Tracks):
         _check.fail(op, argument, "be Tracks", _check.kind(given), "read a file with mot.read", error=TypeError)
     return given
+
+
+def finite_numbers(op: str, argument: str, given: Any, shape: Sequence[int | str]) -> np.ndarray:
+    """An array or nested lists of finite numbers as float64, in a shape in which names stand for any size."""
+    values = _array.array_like(op, argument, given).astype(np.float64, copy=False)
+    _check.shape(op, argument, values, shape)
+    if not np.isfinite(values).all():
+        _check.fail(op, argument, "be finite", values[~np.isfinite(values)][0])
+    return values
 
 
 def identified(op: str, argument: str, given: Any) -> Tracks:

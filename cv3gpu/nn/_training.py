@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from .. import _check, _files, _weights
-from ..errors import DataFormatError
+from ..errors import DataFormatError, DivergedError
 
 __all__ = [
     "DivergedError",
@@ -33,10 +33,6 @@ __all__ = [
     "write_metrics",
     "write_state",
 ]
-
-
-class DivergedError(ArithmeticError):
-    """The loss is no longer a finite number; the text says where. What was saved before stands."""
 
 
 class Interrupted(Exception):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _array, _check
-from ..crf import operators
+from ..crf import arguments, operators
 from ._registration import as_under_autocast, batch_vmap, by_position, define, in_front, nothing_setup, register
 
 __all__ = ["OPERATORS"]
@@ -101,7 +101,7 @@ def _no_backward(name: str) -> Callable[..., NoReturn]:
 
 def _dense_crf_vmap(op: Any, first: int, alone: Callable[..., bool]) -> Callable[..., tuple[Any, Any]]:
     """Of an operator whose five inputs from the ``first`` on are parameters."""
-    last = first + len(operators.PARAMETERS)
+    last = first + len(arguments.PARAMETERS)
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         n, rest = info.batch_size, args[last:]
@@ -137,7 +137,7 @@ def _by_parameters(rest: tuple[Any, ...]) -> bool:
 
 
 def _dense_crf_fake(unary: Tensor, image: Tensor | None, *parameters_and_options: Any) -> Tensor:
-    operators._sizes("dense_crf", unary, image)
+    arguments.sizes("dense_crf", unary, image)
     return unary.new_empty(unary.shape)
 
 
@@ -157,7 +157,7 @@ def _is_float(x: Tensor | None) -> bool:
 
 def _gaussian_filter_fake(values: Tensor, features: Tensor, *options: Any) -> Tensor:
     op = "gaussian_filter"
-    _check.dtype(op, "values", values, operators.DTYPES)
+    _check.dtype(op, "values", values, arguments.DTYPES)
     _check.same_dtype(op, "features", features, "values", values)
     return values.new_empty(values.shape)
 
@@ -233,7 +233,7 @@ def _widths(op: str, name: str, value: Any, count: int) -> Tensor:
     dtype = torch.float64
     several = type(value) in (tuple, list)
     if not (_is_width(value) or (several and len(value) == count and all(_is_width(x) for x in value))):
-        numbers = operators._numbers(op, name, value, count, "")  # torch.compile does not follow what that takes
+        numbers = arguments.widths(op, name, value, count, "")  # torch.compile does not follow what that takes
         dtype = _dtype_of(value)
         value = numbers if isinstance(value, Sequence) or getattr(value, "ndim", 0) != 0 else numbers[0]
     return torch.tensor(value, dtype=dtype)
@@ -244,7 +244,7 @@ def _compatibility(op: str, name: str, value: Any) -> Tensor:
         return value
     dtype = torch.float64
     if not _is_plain(value):
-        entries = operators._entries(op, name, value)
+        entries = arguments.entries(op, name, value)
         dtype, value = _dtype_of(entries), entries.tolist()
     return torch.tensor(value, dtype=dtype)
 
@@ -253,7 +253,7 @@ def _tensors(op: str, unary: Tensor, image: Tensor | None, parameters: Sequence[
     """The parameters as tensors; an error where the operator has to say what is wrong."""
     channels = image.shape[-1] if image is not None and image.ndim == unary.ndim else 1
     theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral = parameters
-    for name, value in zip(operators.PARAMETERS, parameters, strict=True):
+    for name, value in zip(arguments.PARAMETERS, parameters, strict=True):
         if isinstance(value, Tensor) and value.device.type not in ("cpu", unary.device.type):
             rule = f"be on unary's device ({unary.device}) or the CPU"
             _check.fail(op, name, rule, value.device, error=TypeError)
@@ -286,17 +286,12 @@ def _dense_crf(
     given = (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral)
     try:
         tensors = _tensors(op, unary, image, given)
-        options = n_iter, *_words(op, method, normalization)
+        options = n_iter, *arguments.words(op, method, normalization)
     except (TypeError, ValueError):
         return _dense_crf_plain(unary, image, *given, n_iter, method, normalization)
     if return_info:
         return _with_info(unary, image, tensors, options)
     return _DENSE_CRF(unary, image, *tensors, *options)
-
-
-def _words(op: str, method: Any, normalization: Any) -> tuple[str, str]:
-    _check.choice(op, "method", method, operators.METHODS)
-    return method, _check.choice(op, "normalization", normalization, operators.NORMALIZATIONS)
 
 
 def _with_info(unary: Tensor, image: Tensor | None, parameters: list[Tensor], options: tuple[Any, ...]) -> Any:
@@ -332,7 +327,7 @@ def _dense_crf_vjp(
     try:
         tensors = _tensors(op, unary, image, given)
         wants = _wants(needs, _N_INPUTS)
-        options = n_iter, *_words(op, method, normalization), wants
+        options = n_iter, *arguments.words(op, method, normalization), wants
     except (TypeError, ValueError):
         return _dense_crf_vjp_plain(grad, unary, image, *given, n_iter, method, normalization, needs)
     found = _DENSE_CRF_VJP(grad, unary, image, *tensors, *options)
@@ -351,7 +346,7 @@ def _gaussian_filter(
     values: Tensor, features: Tensor, *, method: str = "lattice", normalization: str = "symmetric"
 ) -> Tensor:
     try:
-        _words("gaussian_filter", method, normalization)
+        arguments.words("gaussian_filter", method, normalization)
     except (TypeError, ValueError):
         return _gaussian_filter_plain(values, features, method, normalization)
     return _GAUSSIAN_FILTER(values, features, method, normalization)
@@ -367,7 +362,7 @@ def _gaussian_filter_vjp(
     needs: Sequence[bool] = (True, True),
 ) -> operators.GaussianFilterGradients:
     try:
-        _words("gaussian_filter_vjp", method, normalization)
+        arguments.words("gaussian_filter_vjp", method, normalization)
         wants = _wants(needs, 2)
     except (TypeError, ValueError):
         return _gaussian_filter_vjp_plain(grad, values, features, method, normalization, needs)

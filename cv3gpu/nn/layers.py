@@ -12,7 +12,7 @@ from torch.nn import functional
 from .. import _check
 from ..conv import conv2d, conv_transpose2d, is_diagonal, padding_of
 from ..crf import dense_crf
-from ..crf.operators import METHODS, NORMALIZATIONS, PARAMETERS
+from ..crf.arguments import METHODS, MOST_LABELS, NORMALIZATIONS, PARAMETERS
 from ..pool import max_pool2d, max_unpool2d
 from ..resize import DTYPES, TAPS, interpolate, output_size
 from ..resize_conv import resize_conv2d
@@ -507,7 +507,7 @@ class DenseCRF(torch.nn.Module):
     ) -> None:
         super().__init__()
         op = "DenseCRF"
-        self.num_classes = _check.integer(op, "num_classes", num_classes, 1, 1024)
+        self.num_classes = _check.integer(op, "num_classes", num_classes, 1, MOST_LABELS)
         self.compatibility = _check.choice(op, "compatibility", compatibility, ("potts", "diagonal", "matrix"))
         self.learn = (learn,) if isinstance(learn, str) else tuple(learn)
         for word in self.learn:
@@ -547,16 +547,16 @@ class DenseCRF(torch.nn.Module):
             check_floats(op, "image", image, "uint8")
             advice = "it must have the logits' size, and channels first; resize one of them"
             _check.shape(op, "image", image, [*lead, "C", h, w], advice)
-            image = _at_least_float32(image).movedim(-3, -1)
-        compat = (_at_least_float32(x) for x in (self.compat_smooth, self.compat_bilateral))
+            image = at_least_float32(image).movedim(-3, -1)
+        compat = (at_least_float32(x) for x in (self.compat_smooth, self.compat_bilateral))
         smooth, bilateral = (0.5 * (m + m.mT) if m.ndim == 2 else m for m in compat)
         q = dense_crf(
-            -_at_least_float32(logits),  # as good as -log p: softmax forgets what is added to all labels
+            -at_least_float32(logits),  # as good as -log p: softmax forgets what is added to all labels
             image,
-            theta_gamma=_at_least_float32(self.log_theta_gamma).exp(),
+            theta_gamma=at_least_float32(self.log_theta_gamma).exp(),
             compat_smooth=smooth,
-            theta_alpha=_at_least_float32(self.log_theta_alpha).exp(),
-            theta_beta=1.0 if image is None else _at_least_float32(self.log_theta_beta).exp(),
+            theta_alpha=at_least_float32(self.log_theta_alpha).exp(),
+            theta_beta=1.0 if image is None else at_least_float32(self.log_theta_beta).exp(),
             compat_bilateral=bilateral,
             n_iter=self.n_iter,
             method=self.method,
@@ -578,7 +578,8 @@ def check_floats(op: str, argument: str, x: Any, *others: str) -> None:
         _check.dtype(op, argument, x, (*DTYPES, *others))
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """16-bit floats in float32; anything else as it is."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

@@ -98,9 +98,10 @@ def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, scale, output = ctx.saved_tensors
     wants_x, wants_weight, wants_bias, wants_scale = _wanted(ctx)
     mode, tf32 = ctx.padding_mode, ctx.allow_tf32
-    if output is not None:
-        passes = output > 0 if ctx.activation == "relu" else (output > 0) & (output < 6)
-        grad = grad.masked_fill(~passes, 0.0)
+    if output is not None and ctx.activation == "relu":
+        grad = torch.ops.aten.threshold_backward(grad, output, 0)
+    elif output is not None:
+        grad = torch.ops.aten.hardtanh_backward(grad, output, 0, 6)
     inner = grad if scale is None else grad * scale[:, None, None]
     sums = _CONV2D(x, weight, None, *ctx.steps, mode, None, None, tf32) if wants_scale else None
     return (

@@ -21,7 +21,7 @@ from ..errors import DataFormatError
 from ..resize import interpolate
 from ..spectral import spectral_clustering
 from . import models
-from .layers import check_floats
+from .layers import at_least_float32, check_floats
 from .models._blocks import Network
 
 __all__ = ["Labelled", "WithCRF", "cluster_features", "cuda_is_there", "load_network", "predict", "refine"]
@@ -79,9 +79,9 @@ def refine(logits: Tensor, image: Tensor, *, align_corners: bool = False, **opti
     _check_maps(op, "logits", logits, "[N, L, h, w]")
     _check_image(op, image, logits)
     energies = -_enlarged(
-        _wide(logits), (image.shape[2], image.shape[3]), _check.flag(op, "align_corners", align_corners)
+        at_least_float32(logits), (image.shape[2], image.shape[3]), _check.flag(op, "align_corners", align_corners)
     )
-    q: Tensor = dense_crf(energies, _wide(image).movedim(1, -1), **options)
+    q: Tensor = dense_crf(energies, at_least_float32(image).movedim(1, -1), **options)
     return q
 
 
@@ -144,7 +144,7 @@ class WithCRF(nn.Module):
         if self.mean is not None and self.std is not None:
             _check.shape("WithCRF", "x", x, ["N", len(self.mean), "H", "W"])
             image = 255 * (x * self.std[:, None, None] + self.mean[:, None, None])
-        refined: Tensor = self.crf(_enlarged(_wide(logits), (x.shape[2], x.shape[3]), corners), image)
+        refined: Tensor = self.crf(_enlarged(at_least_float32(logits), (x.shape[2], x.shape[3]), corners), image)
         return refined
 
 
@@ -166,10 +166,6 @@ def _scores(network: nn.Module, x: Tensor) -> tuple[Tensor, bool]:
     logits = found[0] if isinstance(found, tuple | list) else found
     _check_maps("network", "result", logits, "[N, L, h, w]")
     return logits, corners
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _enlarged(logits: Tensor, size: tuple[int, int], corners: bool) -> Tensor:
@@ -264,7 +260,7 @@ def cluster_features(
     wanted = None if size is None else _check.pair(op, "size", size, 1)
     groups = 1 if _check.flag(op, "together", together) else n
     places = n * h * w // groups if groups else 0
-    points = _wide(features.detach()).permute(0, 2, 3, 1).reshape(groups, places, c)
+    points = at_least_float32(features.detach()).permute(0, 2, 3, 1).reshape(groups, places, c)
     if n and places < count:
         _check.fail(op, "n_clusters", f"be at most the number of places, {places}", count)
     if _check.flag(op, "normalize", normalize):

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .. import _check, _files, _weights
 from ..errors import DataFormatError
-from ..metrics import class_accuracy, class_iou, confusion_matrix, mean_iou, pixel_accuracy
+from ..metrics import _ratios, class_accuracy, class_iou, confusion_matrix, mean_iou, pixel_accuracy
 from ..upsample import upsample_argmax, upsample_cross_entropy
 from . import models
 from ._training import (
@@ -205,9 +205,8 @@ def scores_of(confusion: Array) -> Scores:
     Scores(mean_iou=0.775, pixel_accuracy=0.875, class_accuracy=0.875, class_iou=[0.75, 0.8])
     """
     of_classes = class_accuracy(confusion)
-    known = of_classes[~np.isnan(of_classes)]
-    mean = float(known.mean()) if len(known) else math.nan
-    return Scores(mean_iou(confusion), pixel_accuracy(confusion), mean, [float(v) for v in class_iou(confusion)])
+    figures = mean_iou(confusion), pixel_accuracy(confusion), _ratios.mean(of_classes)
+    return Scores(*figures, [float(v) for v in class_iou(confusion)])
 
 
 # ---- loss and evaluation --------------------------------------------------------------------------------

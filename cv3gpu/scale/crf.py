@@ -8,9 +8,10 @@ from statistics import NormalDist
 from typing import Any
 
 from .. import _array, _check
-from ..crf.operators import METHODS, PARAMETERS, dense_crf_part
+from ..crf import arguments
 from ..crf.operators import dense_crf as whole_dense_crf
-from ._tiles import Side, by_chunks, check_array, side
+from ..crf.operators import dense_crf_part
+from ._tiles import Place, by_chunks, check_array, side
 
 __all__ = ["crf_halo", "dense_crf"]
 
@@ -78,12 +79,15 @@ def crf_halo(
     op = "scale.crf_halo"
     error = _check.real(op, "error", error)
     n_iter = _check.integer(op, "n_iter", n_iter, 0)
-    _check.choice(op, "method", method, METHODS)
+    _check.choice(op, "method", method, arguments.METHODS)
     if not 0 <= error <= 0.5:
         _check.fail(op, "error", "be from 0 to 0.5", error)
     if error == 0 and method != "lattice":
         _check.fail(op, "error", f"be positive for method {method!r}, whose Gaussians reach everywhere", error)
-    gamma, alpha = _pair(op, "theta_gamma", theta_gamma), _pair(op, "theta_alpha", theta_alpha)
+    gamma, alpha = (
+        arguments.widths_xy(op, name, value)
+        for name, value in (("theta_gamma", theta_gamma), ("theta_alpha", theta_alpha))
+    )
     if n_iter == 0:
         return 0, 0
     widest = [max(pair) for pair in zip(gamma, alpha, strict=True)]
@@ -96,16 +100,6 @@ def crf_halo(
     if method == "lattice":
         wanted = [min(pair) for pair in zip(wanted, exact, strict=True)]
     return wanted[1], wanted[0]
-
-
-def _pair(op: str, argument: str, value: Any) -> tuple[float, float]:
-    if _array.family(value) is not None:
-        value = value.tolist()
-    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2:
-        _check.fail(op, argument, "be a number or a pair (x, y)", repr(value))
-    x, y = (_check.real(op, argument, one, positive=True) for one in both)
-    return x, y
 
 
 def dense_crf(
@@ -180,7 +174,7 @@ def dense_crf(
         letters = "hwc"[: image.ndim]
     values = (theta_gamma, compat_smooth, theta_alpha, theta_beta, compat_bilateral)
     options = {
-        **dict(zip(PARAMETERS, values, strict=True)),
+        **dict(zip(arguments.PARAMETERS, values, strict=True)),
         "n_iter": _check.integer(OP, "n_iter", n_iter, 0),
         "method": method,
         "normalization": normalization,
@@ -197,10 +191,10 @@ def dense_crf(
     arrays = [(unary.rechunk({0: -1}), "lhw")]
     if image is not None:
         arrays.append((image.rechunk({2: -1}) if image.ndim == 3 else image, letters))
-    function = functools.partial(_part, rows=sides[0], columns=sides[1], options=options)
+    function = functools.partial(_part, options=options)
     return by_chunks(function, arrays, sides[0], sides[1], "lhw", unary._meta)
 
 
-def _part(chunks: tuple[Any, ...], i: int, j: int, rows: Side, columns: Side, options: dict[str, Any]) -> Any:
+def _part(chunks: tuple[Any, ...], row: Place, column: Place, options: dict[str, Any]) -> Any:
     chunks = tuple(map(_array.contiguous, chunks))
-    return dense_crf_part(*chunks, origin=(columns.start(j), rows.start(i)), **options)
+    return dense_crf_part(*chunks, origin=(column.start, row.start), **options)

@@ -10,9 +10,9 @@ from typing import Any
 from .. import _array, _check
 from ..affinity import pixel_affinity
 from ..conv import conv2d as whole_conv2d
-from ..resize import TAPS
+from ..resize import Axis, Sampling, checked_sampling, resized_part
 from ..resize import interpolate as whole_interpolate
-from ._tiles import Side, by_chunks, check_array, side
+from ._tiles import Place, Side, by_chunks, check_array, joined, side
 
 __all__ = ["affinity_degree", "affinity_product", "conv2d", "interpolate"]
 
@@ -35,7 +35,7 @@ def interpolate(
     x : dask array, [N, C, H, W], float16/float32/float64
         Chunks of NumPy or CuPy arrays.
     size, scale_factor, mode, align_corners, antialias
-        As for :func:`cv3gpu.interpolate`; ``scale_factor`` where it gives the same as the size that it leads to.
+        As for :func:`cv3gpu.interpolate`.
 
     Returns
     -------
@@ -48,18 +48,18 @@ def interpolate(
     BackendUnavailableError
         dask is not installed.
     TypeError, ValueError
-        What is no dask array; what :func:`cv3gpu.interpolate` refuses; a size that can't be had from chunks.
+        What is no dask array; what :func:`cv3gpu.interpolate` refuses.
 
     Notes
     -----
-    The halo is the filter's: 2 pixels (``"bilinear"``), 3 (``"bicubic"``), with ``antialias`` as many more as the image
-    shrinks, rounded up so that chunks begin where a pixel of the result does. H and Ho must therefore have a common
-    divisor (with ``align_corners`` H - 1 and Ho - 1), and chunks end at multiples of H over the greatest one.
+    The halo is the filter's reach and two pixels of the result. Chunks that are smaller are joined: where an image is
+    to shrink 1,000 times, they are some thousands of pixels wide.
 
-    Results are those of the whole image: bit for bit where H / Ho is a power of two; else a chunk rounds its
-    coordinates in another place, by parts in 10^16 of them, and a weight by as much. ``"nearest"`` decides in float32
-    for all but float64 images: where H / Ho is not one of its numbers, a coordinate that falls on the border of two
-    pixels may go to the other one. A chunk's coordinates are small, so that it is the one that is right.
+    Each chunk knows where it and its result lie, and computes coordinates and weights as for the whole image: results
+    are the whole image's bit for bit, with ``antialias`` to rounding (the sum of a row's weights is formed elsewhere).
+    Chunks on a GPU that begin where a pixel of the result does, as in enlarging by whole factors, are resized by the
+    kernel, from their own corner: to rounding there, and ``"nearest"``, which decides in float32, may take the other of
+    two pixels whose border it hits. For other sizes a tap is a gather, which reads the chunk several times.
 
     Examples
     --------
@@ -72,45 +72,71 @@ def interpolate(
     op = "scale.interpolate"
     check_array(op, "x", x)
     _check.ndim(op, "x", x, 4, "[N, C, H, W]")
-    nothing = _array.zeros(x._meta, (0, 0, *map(int, x.shape[2:])))  # without images: the size, or what is wrong
-    out = whole_interpolate(nothing, size, scale_factor, mode, align_corners, antialias).shape[2:]
+    nothing = _array.zeros(x._meta, (0, 0, *map(int, x.shape[2:])))
+    sampling = checked_sampling(op, nothing, size, scale_factor, mode, align_corners, antialias)
     corners = bool(align_corners)
-    if scale_factor is not None and not corners:
-        factors = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor, scale_factor)
-        for n, m, factor in zip(x.shape[2:], out, factors, strict=True):
-            if n / m != 1 / factor:
-                wanted = f"divide evenly, {n} pixels into {m}"
-                _check.fail(op, "scale_factor", wanted, factor, "give size, or cut the image to a multiple")
-    sides = [_resized(op, x.chunks[2 + k], int(out[k]), TAPS[mode], corners, antialias) for k in (0, 1)]
-    options = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
-    function = functools.partial(_interpolated, rows=sides[0], columns=sides[1], options=options)
-    return by_chunks(function, [(x, "nchw")], sides[0], sides[1], "nchw", x._meta)
+    each_side = tuple(zip(x.chunks[2:], (sampling.h, sampling.w), strict=True))
+    function = functools.partial(_sampled, sampling=sampling)
+    rows, columns = (_side(chunks, axis, sampling) for chunks, axis in each_side)
+    if _array.on_gpu(x._meta):
+        above, beside = (_periodic_side(chunks, axis, sampling, corners) for chunks, axis in each_side)
+        if above is not None and beside is not None:
+            rows, columns = above, beside
+            options = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+            scales = rows.scale, columns.scale
+            function = functools.partial(_resized, scales=scales, extra=int(corners), options=options)
+    return by_chunks(function, [(x, "nchw")], rows, columns, "nchw", x._meta)
 
 
-def _resized(op: str, chunks: tuple[int, ...], m: int, taps: int, corners: bool, antialias: bool) -> Side:
-    n = sum(chunks)
-    extra = int(corners)  # the last pixel of both, which belongs to no period
-    common = math.gcd(n - extra, m - extra)
+def _side(chunks: tuple[int, ...], axis: Axis, sampling: Sampling) -> Side:
+    """Chunks of any sizes, and the pixels of the result that lie in each."""
+    stretch = max(axis.scale, 1.0) if sampling.antialias else 1.0
+    halo = math.ceil(sampling.taps / 2 * stretch + 2 * axis.scale) + 2
+    ends = joined(chunks, halo) if axis.scale else (0, axis.n_in)
+    out_ends = (0, *(round(end / axis.scale) for end in ends[1:-1]), axis.n_out)
+    halo = halo if len(ends) > 2 else 0
+    return Side(ends, out_ends, halo, halo, None)
+
+
+def _sampled(chunks: tuple[Any, ...], row: Place, column: Place, sampling: Sampling) -> Any:
+    (x,) = chunks
+    h, w = (
+        axis._replace(n_in=int(n), n_out=place.size, in_start=place.start, out_start=place.out)
+        for axis, n, place in zip((sampling.h, sampling.w), x.shape[2:], (row, column), strict=True)
+    )
+    return resized_part(x, sampling, h, w)
+
+
+def _periodic_side(chunks: tuple[int, ...], axis: Axis, sampling: Sampling, corners: bool) -> Side | None:
+    """Chunks that a kernel can resize from their own corner; None where none begins as the image does."""
+    n, m, extra = axis.n_in, axis.n_out, int(corners)  # the last pixel of both belongs to no period then
+    if not corners and axis.scale != n / m:
+        return None
     if len(chunks) == 1 or min(n, m) <= extra:
-        return Side((n,), 0, 0, (n, m), m)
+        return Side((0, n), (0, m), 0, 0, None)
+    common = math.gcd(n - extra, m - extra)
     p, q = (n - extra) // common, (m - extra) // common
     if p > max(chunks):
-        less = " less 1" if corners else ""
-        wanted = f"have a common divisor with the image's {n}{less}, of at least {math.ceil(n / max(chunks))}"
-        _check.fail(op, "size", wanted, f"{m}{less}", "take another size, larger chunks, or a rim of padding")
-    stretch = max(p / q, 1.0) if antialias else 1.0
-    halo = math.ceil((math.ceil(taps / 2 * stretch) + 1) / p) * p
+        return None
+    stretch = max(p / q, 1.0) if sampling.antialias else 1.0
+    halo = math.ceil((math.ceil(sampling.taps / 2 * stretch) + 1) / p) * p
     return side(chunks, halo, halo + extra, (p, q), m)
 
 
-def _interpolated(chunks: tuple[Any, ...], i: int, j: int, rows: Side, columns: Side, options: dict[str, Any]) -> Any:
+def _resized(
+    chunks: tuple[Any, ...],
+    row: Place,
+    column: Place,
+    scales: tuple[tuple[int, int] | None, tuple[int, int] | None],
+    extra: int,
+    options: dict[str, Any],
+) -> Any:
     (x,) = chunks
-    extra = int(bool(options["align_corners"]))
-    size = tuple(
-        one.n_out if len(one.chunks) == 1 else (n - extra) // one.scale[0] * one.scale[1] + extra
-        for one, n in zip((rows, columns), x.shape[2:], strict=True)
+    height, width = (
+        place.size if scale is None else (n - extra) // scale[0] * scale[1] + extra
+        for place, scale, n in zip((row, column), scales, map(int, x.shape[2:]), strict=True)
     )
-    return whole_interpolate(x, size=(size[0], size[1]), **options)
+    return whole_interpolate(x, size=(height, width), **options)
 
 
 # ---- convolution ----------------------------------------------------------------------------------------
@@ -169,7 +195,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, *, dilation: int | Sequence[in
     return by_chunks(function, [(whole, "nchw")], sides[0], sides[1], "nohw", x._meta, {"o": channels})
 
 
-def _convolved(chunks: tuple[Any, ...], i: int, j: int, weight: Any, bias: Any, options: dict[str, Any]) -> Any:
+def _convolved(
+    chunks: tuple[Any, ...], row: Place, column: Place, weight: Any, bias: Any, options: dict[str, Any]
+) -> Any:
     return whole_conv2d(chunks[0], weight, bias, **options)
 
 
@@ -279,12 +307,12 @@ def _reach(op: str, image: Any, radius: float, options: dict[str, Any]) -> tuple
     return side(image.chunks[0], reach, reach), side(image.chunks[1], reach, reach)
 
 
-def _degree(chunks: tuple[Any, ...], i: int, j: int, radius: float, options: dict[str, Any]) -> Any:
+def _degree(chunks: tuple[Any, ...], row: Place, column: Place, radius: float, options: dict[str, Any]) -> Any:
     (image,) = chunks
     return pixel_affinity(image, radius=radius, **options).degree.reshape(image.shape[:2])
 
 
-def _product(chunks: tuple[Any, ...], i: int, j: int, radius: float, options: dict[str, Any]) -> Any:
+def _product(chunks: tuple[Any, ...], row: Place, column: Place, radius: float, options: dict[str, Any]) -> Any:
     image, x = chunks
     affinity = pixel_affinity(image, radius=radius, **options)
     return (affinity @ x.reshape((-1, *x.shape[2:]))).reshape(x.shape)

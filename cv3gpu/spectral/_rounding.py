@@ -13,7 +13,7 @@ import numpy as np
 from .. import _check
 from ..cluster import kmeans
 
-__all__ = ["cluster_qr", "discretize", "kmeans_rows", "unit_rows"]
+__all__ = ["cluster_qr", "discretize", "in_order", "kmeans_rows", "unit_rows"]
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +38,14 @@ def unit_rows(vectors: Array) -> Array:
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     there = length > _TINY * length.max(initial=0)
     return vectors * np.divide(1, length, out=np.zeros_like(length), where=there)[:, None]
+
+
+def in_order(labels: Array) -> Array:
+    """The same clusters [N], int64, numbered from 0 without gaps by their first members."""
+    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[place]
 
 
 def kmeans_rows(vectors: Array, n_clusters: int, *, seed: int = 0, normalize: bool = False, n_init: int = 10) -> Array:

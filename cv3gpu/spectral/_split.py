@@ -13,8 +13,9 @@ from ..affinity import _cpu
 from ..affinity._cpu import Stencil
 from ..affinity.matrix import Given
 from ..eigen._operator import GridOperator, Operator, SparseOperator
-from ..eigen.solve import CUT, _Problem
+from ..eigen._problem import CUT, Problem
 from . import _ncut_loops as _loops
+from ._rounding import in_order
 
 __all__ = ["Best", "Graph", "Pieces", "Plan", "Rule", "Second", "Split", "Tree", "grow"]
 
@@ -126,7 +127,7 @@ class Part:
         operator = self.operator
         constant = np.zeros((operator.size, 1))
         constant[slice(None) if self.places is None else self.places] = 1 / math.sqrt(self.degree.sum())
-        problem = _Problem(operator, constant, 1, tol)
+        problem = Problem(operator, constant, 1, tol)
         found = problem.solve(max_iter, seed)
         done = problem.done(found.values, found.residual)
         vector = self._own(found.vectors[:, 0])
@@ -356,14 +357,6 @@ def _split(node: int, new: list[int], plan: Plan) -> Split:
 # ---- labels -----------------------------------------------------------------------------------------------
 
 
-def in_order(labels: Array) -> Array:
-    """The same segments, numbered from 0 by their first vertices."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
-
-
 def merged(what: Given, labels: Array, least: int) -> Array:
     """Joins segments of fewer vertices, the smallest first, to those that they share the most weight with."""
     segment = in_order(labels)
@@ -393,12 +386,7 @@ def _shared(what: Given, segment: Array, count: int) -> Array:
         total += np.bincount(segment[i] * count + segment[j], w.data, count * count)
         return total.reshape(count, count)
     pixels = what.pixels.host()
-    height, width = pixels.grid
-    label = segment.reshape(height, width)
-    for (dy, dx), plane in zip(pixels.offsets, pixels.weights, strict=True):
-        begin, end = max(0, -dx), min(width, width - dx)
-        if dy < height and begin < end:
-            pair = label[: height - dy, begin:end] * count + label[dy:, begin + dx : end + dx]
-            total += np.bincount(pair.ravel(), plane[: height - dy, begin:end].ravel(), count * count)
-    one = total.reshape(count, count)
-    return one + one.T
+    for one, other, weights in pixels.neighbours(segment.reshape(pixels.grid)):
+        total += np.bincount((one * count + other).ravel(), weights.ravel(), count * count)
+    half = total.reshape(count, count)
+    return half + half.T

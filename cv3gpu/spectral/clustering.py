@@ -27,8 +27,8 @@ from .. import _array, _check
 from ..affinity import PixelAffinity, knn_affinity, rbf_affinity
 from ..affinity.matrix import given
 from ..eigen import Eigenpairs, smallest_eigenpairs
-from ..eigen.solve import ROUNDING
-from ._rounding import cluster_qr, discretize, kmeans_rows
+from ..eigen._problem import limits
+from ._rounding import cluster_qr, discretize, in_order, kmeans_rows
 from .embedding import Embedding, Graph, host_points
 
 __all__ = ["SpectralClustering", "eigengap", "spectral_clustering"]
@@ -278,7 +278,7 @@ def spectral_clustering(
     vectors = _array.to_host(pairs.eigenvectors)[:, :count].astype(np.float64)
     unit = normalization == "symmetric" or assign != "kmeans"
     embedding = Embedding(graph, normalization is not None, unit, values[:count], vectors)
-    labels = _array.from_host(_ranked(_assigned(embedding, assign, seed, n_init)), pairs.eigenvectors)
+    labels = _array.from_host(in_order(_assigned(embedding, assign, seed, n_init)), pairs.eigenvectors)
     if not values[: count + 1].any():
         _warn_of_parts(weights, count)
     if not return_info:
@@ -313,9 +313,7 @@ def _made(x: Any, affinity: str, n_neighbors: int, gamma: float, eps: float | No
     points = host_points(OP, "x", x)
     if 0 in points.shape:
         _check.fail(OP, "x", "hold at least one point in at least one dimension", points.shape)
-    decay = _check.real(OP, "gamma", gamma)
-    if decay < 0:
-        _check.fail(OP, "gamma", "not be negative", gamma)
+    decay = _check.not_negative(OP, "gamma", gamma)
     if affinity == "nearest_neighbors":
         if eps is not None:
             _check.fail(OP, "eps", 'be None but for affinity="rbf"', eps)
@@ -351,14 +349,6 @@ def _assigned(embedding: Embedding, assign: str, seed: int, n_init: int) -> Arra
     return kmeans_rows(embedding.rows, len(embedding.eigenvalues), seed=seed, n_init=n_init)
 
 
-def _ranked(labels: Array) -> Array:
-    """The labels from 0 in the order of their first appearance."""
-    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[place]
-
-
 def _degree(weights: Any) -> Array:
     """The degrees of a graph on the host."""
     if isinstance(weights, PixelAffinity):
@@ -384,4 +374,4 @@ def _converged(pairs: Eigenpairs, weights: Any, generalized: bool, tol: float) -
     values, residual = (_array.to_host(part) for part in (pairs.eigenvalues, pairs.residual))
     least = values[values > 0].min(initial=np.inf) if values.any() else 0.0
     greatest = 2.0 if generalized else 2 * float(_degree(weights).max())
-    return bool((residual <= np.maximum(tol * np.maximum(values, least), ROUNDING * greatest)).all())
+    return bool((residual <= limits(values, least, tol, greatest)).all())

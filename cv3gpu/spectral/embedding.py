@@ -241,9 +241,7 @@ def nystrom(
     op = "nystrom"
     points = host_points(op, "x", x)
     n = len(points)
-    decay = _check.real(op, "gamma", gamma)
-    if decay < 0:
-        _check.fail(op, "gamma", "not be negative", gamma)
+    decay = _check.not_negative(op, "gamma", gamma)
     if not n:
         _check.fail(op, "x", "hold at least one point", tuple(x.shape))
     seed = _check.integer(op, "seed", seed, 0)

@@ -23,6 +23,7 @@ from ..affinity.regions import check_superpixels, region_affinity
 from ..eigen import Eigenpairs, smallest_eigenpairs
 from ..errors import ConvergenceWarning
 from . import _split
+from ._rounding import discretize, in_order, kmeans_rows
 from ._split import Plan, Rule, Split, Tree
 
 __all__ = ["CutInfo", "NormalizedCut", "Split", "Threshold", "best_threshold", "normalized_cut"]
@@ -87,13 +88,6 @@ def normalized_cut(
     segment, over the sum of its degrees. ``"recursive"`` cuts in two by the second generalised eigenvector, at the best
     of all its thresholds, and goes on with the parts: next is always the part whose own best cut is the smallest, until
     ``n_segments`` are there or no cut is within ``max_ncut``. ``"kway"`` rounds the first k eigenvectors at once.
-
-    >>> import numpy as np
-    >>> from cv3gpu import normalized_cut
-    >>> image = np.array([[0.0, 0.1, 0.9, 1.0], [0.1, 0.0, 1.0, 0.9]])
-    >>> normalized_cut(image, n_segments=2).labels
-    array([[0, 0, 1, 1],
-           [0, 0, 1, 1]])
 
     Parameters
     ----------
@@ -170,6 +164,15 @@ def normalized_cut(
     ----------
     Shi and Malik, "Normalized cuts and image segmentation", PAMI 2000. Yu and Shi, "Multiclass spectral clustering",
     ICCV 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu import normalized_cut
+    >>> image = np.array([[0.0, 0.1, 0.9, 1.0], [0.1, 0.0, 1.0, 0.9]])
+    >>> normalized_cut(image, n_segments=2).labels
+    array([[0, 0, 1, 1],
+           [0, 0, 1, 1]])
     """
     method = _check.choice(OP, "method", method, METHODS)
     assign = _check.choice(OP, "assign", assign, ASSIGN)
@@ -331,8 +334,6 @@ def _complaints(tree: Tree, rule: Rule) -> Iterator[tuple[str, type[Warning]]]:
 def _kway(
     what: Given, affinity: Any, count: int, min_size: int, assign: str, solver: tuple[float, int, int]
 ) -> CutInfo:
-    from ._rounding import discretize, kmeans_rows
-
     seed = solver[2]
     degree = np.asarray(what.matrix.sum(axis=1)).ravel() if what.pixels is None else what.pixels.degree
     if not (degree > 0).all():
@@ -348,7 +349,7 @@ def _kway(
     else:
         both = (kmeans_rows(vectors, count, seed=seed, normalize=True) for _ in range(1))
     labels = min((_least(what, x, min_size) for x in both), key=lambda x: ncut_value(affinity, what.back(x)))
-    return CutInfo(_split.in_order(labels), math.nan, (), (), values, residual, pairs.n_iter, not said)
+    return CutInfo(in_order(labels), math.nan, (), (), values, residual, pairs.n_iter, not said)
 
 
 def _least(what: Given, labels: Array, min_size: int) -> Array:
@@ -363,12 +364,6 @@ def best_threshold(affinity: Any, vector: Any, *, min_size: int = 1) -> Threshol
     """The threshold of a vector over the vertices of a graph that has the smallest normalised cut.
 
     All n - 1 of them are tried: cut / volume of the vertices at or below the threshold, plus that of those above.
-
-    >>> import numpy as np
-    >>> from cv3gpu.spectral import best_threshold
-    >>> path = np.diag([5.0, 1.0, 5.0], 1) + np.diag([5.0, 1.0, 5.0], -1)
-    >>> best_threshold(path, np.array([0.1, 0.2, 0.3, 0.4])).mask
-    array([False, False,  True,  True])
 
     Parameters
     ----------
@@ -401,6 +396,14 @@ def best_threshold(affinity: Any, vector: Any, *, min_size: int = 1) -> Threshol
     References
     ----------
     Shi and Malik, "Normalized cuts and image segmentation", PAMI 2000, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cv3gpu.spectral import best_threshold
+    >>> path = np.diag([5.0, 1.0, 5.0], 1) + np.diag([5.0, 1.0, 5.0], -1)
+    >>> best_threshold(path, np.array([0.1, 0.2, 0.3, 0.4])).mask
+    array([False, False,  True,  True])
     """
     op = "best_threshold"
     least = _check.integer(op, "min_size", min_size, 1)
@@ -410,9 +413,7 @@ def best_threshold(affinity: Any, vector: Any, *, min_size: int = 1) -> Threshol
         like, dtype, shape = graph.like, graph.dtype, (graph.size,)
     else:
         like, dtype, shape = graph.kept, _array.dtype_name(graph.kept), graph.shape[:-1]
-    if _array.family(vector) != _array.family(like) or _array.device_of(vector) != _array.device_of(like):
-        mine, other = (f"{_array.family(x)} on {_array.device_of(x)}" for x in (like, vector))
-        _check.fail(op, "vector", f"be where the affinity is ({mine})", other, error=TypeError)
+    _array.check_beside(op, "vector", vector, "the affinity", like)
     _check.dtype(op, "vector", vector, (dtype,))
     _check.shape(op, "vector", vector, shape)
     if 0 in vector.shape:

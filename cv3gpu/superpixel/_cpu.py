@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 
 from .._njit import compiled
-from .._threads import cores, each
+from .._threads import cores, each, spans
 from . import _loops, model
 
 __all__ = ["segment"]
@@ -25,8 +24,8 @@ _NOWHERE = np.empty((0, 0), np.uint8)
 
 
 def _bands(height: int, width: int) -> list[tuple[int, int]]:
-    parts = max(1, min(cores(), height, height * width // _PIECE))
-    return list(itertools.pairwise([height * k // parts for k in range(parts + 1)]))
+    """Rows of an image, for each thread."""
+    return spans(height, min(cores(), height * width // _PIECE))
 
 
 class _Space:

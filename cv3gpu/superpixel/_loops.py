@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._njit import inlined
+from . import model
 
 Array = np.ndarray[Any, Any]
 
@@ -19,11 +20,10 @@ _I: Any = np.int32
 
 # ---- from the image to whole numbers ------------------------------------------------------------------------
 
-_TABLE = 4096  # steps of the table of sRGB's curve
 _CBRT = 709958130  # 2^23 (127 - 127 / 3 - 0.0331): bits / 3 + this are those of a cube root, to 5 %
 _THIRD = _F(1 / 3)
 _KNEE, _SLOPE, _SHIFT = _F(0.008856), _F(7.787), _F(16 / 116)  # CIE's f(t) is a line below the knee
-_ZERO, _ONE, _INF, _STEPS, _LAST = _F(0), _F(1), _F(np.inf), _F(_TABLE), _F(_TABLE - 1)
+_ZERO, _ONE, _INF, _STEPS, _LAST = _F(0), _F(1), _F(np.inf), _F(model.STEPS), _F(model.STEPS - 1)
 
 
 @inlined

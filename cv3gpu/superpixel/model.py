@@ -8,13 +8,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LAB_UNIT", "TABLE", "UNIT", "XYZ", "Plan", "gaussian", "grid", "linear", "plan", "schedule", "span"]
+__all__ = [
+    "LAB_UNIT",
+    "STEPS",
+    "TABLE",
+    "UNIT",
+    "XYZ",
+    "Plan",
+    "gaussian",
+    "grid",
+    "linear",
+    "plan",
+    "schedule",
+    "span",
+]
 
 Array = np.ndarray[Any, Any]
 
 LAB_UNIT = np.float32(64)  # steps of one unit of Lab: components are whole numbers below 2^14
 UNIT = np.float32(16384)  # steps of the range of an image that is not converted
-_STEPS = 4096  # of the table
+STEPS = 4096  # of the table of sRGB's curve
 _FULL = 2  # iterations at the end that look at all rows
 _ROWS = 4  # of a cell that an iteration looks at, at least
 _BLOCK = 8  # pixels beside one another that share their candidates, where cells are at least as wide
@@ -25,7 +38,7 @@ def linear(v: Array) -> Array:
     return np.where(v > 0.04045, ((v + 0.055) / 1.055) ** 2.4, v / 12.92)
 
 
-TABLE = linear(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
+TABLE = linear(np.arange(STEPS + 1) / STEPS).astype(np.float32)
 _WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
 XYZ = (
     np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])

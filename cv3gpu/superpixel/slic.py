@@ -137,12 +137,12 @@ def slic(
         _check.fail(OP, "compactness", "be from {:g} to {:g}".format(*COMPACTNESS), compactness)
     max_iter = _check.integer(OP, "max_iter", max_iter, 1)
     zero = _check.flag(OP, "zero", zero)
-    sigma = _not_negative("sigma", sigma)
+    sigma = _check.not_negative(OP, "sigma", sigma)
     if sigma > WIDEST:
         _check.fail(OP, "sigma", f"be at most {WIDEST}", sigma)
     lab = _converts(convert2lab, channels)
     connect = _check.flag(OP, "enforce_connectivity", enforce_connectivity)
-    min_size_factor = _not_negative("min_size_factor", min_size_factor)
+    min_size_factor = _check.not_negative(OP, "min_size_factor", min_size_factor)
     subsample = _check.integer(OP, "subsample", subsample, 1, 64)
     start_label = _check.integer(OP, "start_label", start_label, 0, 1)
     batch = math.prod(lead)
@@ -182,13 +182,6 @@ def _shape_of(image: Any) -> tuple[tuple[int, ...], tuple[int, int, int]]:
         got = f"{height} x {width} x {channels}"
         _check.fail(OP, "image", "have fewer than 2^31 numbers an image", got, "cut it into parts")
     return shape[:-3], (height, width, channels)
-
-
-def _not_negative(argument: str, value: Any) -> float:
-    value = _check.real(OP, argument, value)
-    if value < 0:
-        _check.fail(OP, argument, "be at least 0", value)
-    return value
 
 
 def _converts(convert2lab: Any, channels: int) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _check
 
-__all__ = ["colours_of", "finite", "fraction", "image_of", "labels_of", "listed", "mapping", "numbers", "words"]
+__all__ = ["colours_of", "finite", "image_of", "labels_of", "listed", "mapping", "numbers", "words"]
 
 Array = np.ndarray[Any, Any]
 
@@ -66,13 +66,6 @@ def colours_of(op: str, x: Any, labels: int) -> Array:
     if len(x) < labels:
         _check.fail(op, "colours", f"have a row for each of {labels} labels", len(x))
     return x
-
-
-def fraction(op: str, argument: str, value: Any) -> float:
-    """A number from 0 to 1."""
-    if not 0 <= _check.real(op, argument, value) <= 1:
-        _check.fail(op, argument, "be from 0 to 1", value)
-    return float(value)
 
 
 def listed(op: str, argument: str, value: Any, length: int | None = None, what: str = "") -> list[Any]:

@@ -91,8 +91,7 @@ def tracks_gif(
     Notes
     -----
     Frames are drawn and written one by one: memory does not grow with their number. All share one palette without
-    dithering, and each holds only what has changed. A frame of 640 x 480 takes 25 to 40 ms on a slow core, or 65 ms
-    with a picture of 1920 x 1080 behind it. The same bytes on every run. Needs Pillow.
+    dithering, and each holds only what has changed. The same bytes on every run. Needs Pillow.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _check
-from ._arguments import colours_of, finite, fraction, image_of, labels_of, listed, mapping, numbers, words
+from ._arguments import colours_of, finite, image_of, labels_of, listed, mapping, numbers, words
 from ._base import COLOURS, blank, matplotlib
 from .images import boundaries, label_colours, overlay
 
@@ -193,7 +193,7 @@ def labels_figure(
     for heading, labels in mapping(op, "panels", panels).items():
         if labels is not None:
             labels_of(op, f"panels[{heading!r}]", labels, image, whole=True)
-    fraction(op, "opacity", opacity)
+    _check.fraction(op, "opacity", opacity)
     _check.real(op, "size", size, positive=True)
     maps = {heading: None if labels is None else _thin(labels)[0] for heading, labels in panels.items()}
     (image,) = _thin(image)
@@ -303,7 +303,7 @@ def iterations_figure(
         labels, marginals = listed(op, f"steps[{n}]", both, 2, ", labels and marginals")
         labels_of(op, f"labels of steps[{n}]", labels, image, whole=True)
         numbers(op, f"marginals of steps[{n}]", marginals, labels.shape)
-    fraction(op, "opacity", opacity)
+    _check.fraction(op, "opacity", opacity)
     _check.real(op, "size", size, positive=True)
     maps = {n: _thin(*both) for n, both in steps.items()}
     (image,) = _thin(image)

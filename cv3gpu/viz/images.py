@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from .. import _check, _files
-from ._arguments import colours_of, fraction, image_of, labels_of
+from ._arguments import colours_of, image_of, labels_of
 from ._base import pillow
 
 __all__ = [
@@ -93,7 +93,7 @@ def overlay(
     op = "overlay"
     image_of(op, "image", image)
     labels_of(op, "labels", labels, image, whole=True)
-    fraction(op, "opacity", opacity)
+    _check.fraction(op, "opacity", opacity)
     count = int(labels.max(initial=0)) + 1
     if colours is None:
         if count > MOST_COLOURS:
@@ -230,7 +230,7 @@ def cutout(
     op = "cutout"
     image_of(op, "image", image)
     labels_of(op, "labels", labels, image)
-    fraction(op, "dimmed", dimmed)
+    _check.fraction(op, "dimmed", dimmed)
     for name, seeds in (("foreground", foreground), ("background", background)):
         if seeds is not None and labels_of(op, name, seeds, image).dtype != bool:
             _check.fail(op, name, "have dtype bool", seeds.dtype.name, error=TypeError)

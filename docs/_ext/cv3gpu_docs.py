@@ -1,8 +1,9 @@
 """What the documentation takes from the package, the README and the result files, so that nothing is said twice.
 
 In Markdown a comment ``<!-- kind: arguments -->`` is replaced before the page is read: ``readme: Decisions`` by that
-section of the README, ``bench: crf graphcut`` by the timings of these families, ``csv: camvid.csv name mean_iou`` by
-columns of a result file, ``kernels: conv.cu boxes.py`` by what the kernels' headers say, ``figure: plot_x 2`` by a
+section of the README, ``bench: crf graphcut`` by the timings of these families, ``bench time: slic 512x512`` and
+``bench speedup: slic 512x512 vs scikit-image`` by one figure of them, ``csv: camvid.csv name mean_iou`` by columns of a
+result file, ``kernels: conv.cu boxes.py`` by what the kernels' headers say, ``figure: plot_x 2`` by a
 picture of the gallery; `PARTS` has all kinds. In reStructuredText ``.. api:: cv3gpu.conv`` documents all public names
 that are defined there.
 """
@@ -207,6 +208,40 @@ def bench_tables(families: str) -> str:
     return "\n\n".join(parts)
 
 
+def _timed(beginning: str) -> list[dict[str, Any]]:
+    """The entries of the result files on a CPU whose names begin so, all of which were timed."""
+    found = [
+        entry
+        for data in _results()
+        for name, entry in data["entries"].items()
+        if data["kind"] == "cpu" and name.startswith(beginning) and entry["status"] == "ok"
+    ]
+    if not found:
+        raise ExtensionError(f"docs: a result file must have a timing that begins with {beginning!r}")
+    return found
+
+
+def bench_time(beginning: str) -> str:
+    """What an entry takes on a CPU; its name may be cut short, but must be that of one entry."""
+    from bench import table
+
+    found = _timed(beginning)
+    if len(found) > 1:
+        raise ExtensionError(f"docs: one timing must begin with {beginning!r}, got {len(found)}")
+    return table.duration(found[0]["times"]["ours"]["median"])
+
+
+def bench_speedup(arguments: str) -> str:
+    """How many times as long a peer takes, ``entry vs peer``; the least and the most of all entries that begin so."""
+    beginning, _, peer = arguments.partition(" vs ")
+    times = [{name: figures["median"] for name, figures in entry["times"].items()} for entry in _timed(beginning)]
+    ratios = [of[peer] / of["ours"] for of in times if peer in of]
+    if not ratios:
+        raise ExtensionError(f"docs: a timing that begins with {beginning!r} must have the peer {peer!r}")
+    said = dict.fromkeys(f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
+    return f"{' to '.join(said)} times"
+
+
 def bench_devices(_: str) -> str:
     """What the figures were measured on: a line for each result file."""
     from bench import table
@@ -385,6 +420,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "hero": lambda _: '<img class="hero" src="_static/hero.png" alt="Segmentations of a photograph without training">',
     "bench": bench_tables,
     "bench devices": bench_devices,
+    "bench time": bench_time,
+    "bench speedup": bench_speedup,
     "csv": csv_table,
     "registers": register_table,
     "kernels": kernel_notes,

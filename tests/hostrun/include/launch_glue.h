@@ -1,9 +1,5 @@
 // How the runtime calls a kernel and learns its signature; used by the tail pasted behind a kernel.
 #pragma once
-#include <cxxabi.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include <type_traits>
 #include <typeinfo>
 #include <utility>
@@ -28,25 +24,15 @@ constexpr char host_kind() {
   }
 }
 
-template <class T>
-inline int host_describe(char* text, size_t room) {
-  char* name = abi::__cxa_demangle(typeid(T).name(), nullptr, nullptr, nullptr);
-  int length = snprintf(text, room, "%c|%zu|%s\n", host_kind<T>(), sizeof(T), name ? name : "?");
-  free(name);
-  return length;
-}
-
-// Not local to the function below: there, a static variable would count as __shared__.
-static char host_signature_text[8192];
-
-// Lines of kind|size|type, one for each parameter.
+// Lines of kind|size|type, one for each parameter; the runtime writes them, as code here is
+// compiled again for every kernel.
 template <class... Args>
-inline const char* host_signature(void (*)(Args...)) {
-  char* text = host_signature_text;
-  size_t room = sizeof host_signature_text, used = 0;
-  text[0] = 0;
-  ((used += host_describe<std::remove_cv_t<Args>>(text + used, room - used)), ...);
-  return text;
+HOST_RAW inline const char* host_signature(void (*)(Args...)) {
+  const HostParameter parameters[] = {
+      {std::integral_constant<char, host_kind<std::remove_cv_t<Args>>()>::value, sizeof(Args),
+       typeid(Args).name()}...,
+      {}};
+  return host_signature_text(parameters, sizeof...(Args));
 }
 
 template <class... Args, size_t... I>
@@ -59,13 +45,8 @@ HOST_RAW inline void host_invoke(void (*kernel)(Args...), void** args) {
   host_call(kernel, args, std::index_sequence_for<Args...>{});
 }
 
-#define HOST_ENTRY(INDEX, KERNEL, MAX_THREADS)                                                  \
-  extern "C" __attribute__((visibility("default"))) HOST_RAW void host_entry_##INDEX(void** a) { \
-    host_invoke(KERNEL, a);                                                                     \
-  }                                                                                             \
-  extern "C" __attribute__((visibility("default"))) const char* host_signature_##INDEX() {      \
-    return host_signature(KERNEL);                                                              \
-  }                                                                                             \
-  extern "C" __attribute__((visibility("default"))) unsigned host_max_threads_##INDEX() {       \
-    return (unsigned)(MAX_THREADS);                                                             \
-  }
+#define HOST_EXPORT extern "C" __attribute__((visibility("default"))) HOST_RAW
+#define HOST_ENTRY(INDEX, KERNEL, MAX_THREADS)                                            \
+  HOST_EXPORT void host_entry_##INDEX(void** a) { host_invoke(KERNEL, a); }               \
+  HOST_EXPORT const char* host_signature_##INDEX() { return host_signature(KERNEL); }     \
+  HOST_EXPORT unsigned host_max_threads_##INDEX() { return (unsigned)(MAX_THREADS); }

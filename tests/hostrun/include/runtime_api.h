@@ -40,6 +40,13 @@ enum HostWarpOp {
   HOST_XOR,
 };
 
+// A kernel's parameter: kind as in launch_glue.h, size in bytes, mangled name of its type.
+struct HostParameter {
+  char kind;
+  size_t size;
+  const char* type;
+};
+
 enum HostMma { HOST_MMA_F16, HOST_MMA_BF16, HOST_MMA_TF32 };
 
 enum HostAccess { HOST_READ, HOST_WRITE };
@@ -84,6 +91,8 @@ void host_async_land(void* address, unsigned bytes);
 void host_fence_device();
 void host_release(HostClock* clock);
 void host_acquire(const HostClock* clock);
+
+const char* host_signature_text(const HostParameter* parameters, size_t count);
 
 void host_yield(HostSite site);
 long long host_ticks();

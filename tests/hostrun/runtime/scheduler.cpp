@@ -1,4 +1,5 @@
 // Runs the threads of one block at a time as fibers: launch, barriers, guard pages, signals.
+#include <cxxabi.h>
 #include <link.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -670,6 +671,19 @@ EXPORT int host_launch(const LaunchRequest* request) {
   // After a failure some stacks still hold frames, and under AddressSanitizer poisoned ones.
   if (launch_failed()) free_stacks();
   return outcome;
+}
+
+EXPORT const char* host_signature_text(const HostParameter* parameters, size_t count) {
+  static std::string text;
+  text.clear();
+  for (size_t i = 0; i < count; ++i) {
+    const HostParameter& p = parameters[i];
+    char* name = abi::__cxa_demangle(p.type, nullptr, nullptr, nullptr);
+    text += p.kind;
+    text += "|" + std::to_string(p.size) + "|" + (name ? name : "?") + "\n";
+    free(name);
+  }
+  return text.c_str();
 }
 
 EXPORT const char* host_messages() { return messages.c_str(); }

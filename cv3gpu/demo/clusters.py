@@ -1,4 +1,4 @@
-"""The demo's clusters and spectra: where k-means fails and spectral clustering does not, and Shi and Malik's figure."""
+"""The demo's superpixels, clusters and normalised cuts: where k-means fails and eigenvectors do not."""
 
 from __future__ import annotations
 
@@ -10,14 +10,48 @@ import numpy as np
 
 import cv3gpu
 
-from ._segment_cluster import lab
-from .demo import Distance, Row, _viz, compare, demo, photograph
+from .._segment_cluster import lab
+from ._checks import Distance, Row, compare
+from ._inputs import load_viz, photograph
+from ._references import colour_error, mean_shift_modes, rand_index
 
-__all__: list[str] = []
+__all__ = ["k_means", "mean_shift", "normalized_cuts", "spectral", "superpixels"]
 
+SEGMENTS = 300
 CLUSTERS = 6
 POINTS = 600  # of each part of a figure
-DIFFERENT = Distance("pairs told apart otherwise", lambda got, want: 1 - _rand(got, want), ".2%", ".1%")
+DIFFERENT = Distance("pairs told apart otherwise", lambda got, want: 1 - rand_index(got, want), ".2%", ".1%")
+
+
+def superpixels(out: Path) -> list[Row]:
+    """SLIC of the photograph: how well mean colours stand for it, beside scikit-image's segments."""
+    viz, image = load_viz(), photograph()
+    segmentation = importlib.import_module("skimage.segmentation")
+    found = {str(n): cv3gpu.slic(image, n) for n in (SEGMENTS, 4 * SEGMENTS)}
+    k = int(found[str(SEGMENTS)].max()) + 1
+    fewer = segmentation.slic(image, k, start_label=0).max() + 1
+    want = segmentation.slic(image, k * k // fewer, start_label=0)  # about as many as ours
+    relative = Distance(
+        "colour error", lambda got, want: colour_error(image, got) / colour_error(image, want), ".0%", ".0%"
+    )
+
+    def call(image: Any) -> Any:
+        return cv3gpu.slic(image, SEGMENTS)
+
+    words = f"astronaut 3x512x512, {k} segments"
+    reference = f"that of scikit-image's {want.max() + 1} segments"
+    rows = compare("slic", words, call, (image,), want.astype(float), reference, 1.02, relative)
+    found[f"{SEGMENTS}, SLIC-zero"] = cv3gpu.slic(image, SEGMENTS, zero=True)
+    byte = np.rint(255 * image).astype(np.uint8)
+    figure = viz.image_grid(
+        [[draw(byte, labels) / 255 for labels in found.values()] for draw in (viz.boundaries, viz.mean_colours)],
+        columns=[f"{labels.max() + 1} segments (asked for {n})" for n, labels in found.items()],
+        rows=["boundaries", "mean colours"],
+        size=4.4,
+        title="slic: superpixels",
+    )
+    viz.save(figure, out / "superpixels.png")
+    return rows
 
 
 def _small() -> np.ndarray:
@@ -30,13 +64,6 @@ def _features(image: np.ndarray) -> np.ndarray:
     """Lab and place of each pixel, [N, 5]."""
     y, x = np.indices(image.shape[:2]) * 0.2
     return np.concatenate([lab(image), y[..., None], x[..., None]], 2).reshape(-1, 5)
-
-
-def _rand(got: np.ndarray, want: np.ndarray) -> float:
-    """The Rand index, by all pairs of some points."""
-    some = np.linspace(0, len(got) - 1, 400).astype(int)
-    together = [labels[some][:, None] == labels[some] for labels in (got, want)]
-    return float((together[0] == together[1]).mean())
 
 
 def _figures(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -54,7 +81,6 @@ def _figures(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-@demo("k-means", family="cluster")
 def k_means(out: Path) -> list[Row]:
     """Colours and places of the photograph's pixels, from the same start as SciPy's."""
     kmeans2 = importlib.import_module("scipy.cluster.vq").kmeans2
@@ -69,25 +95,11 @@ def k_means(out: Path) -> list[Row]:
     return compare("kmeans", words, call, (points, start), want, "SciPy's kmeans2 (centres)", 1e-6)
 
 
-def _plain_mean_shift(points: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Where each point climbs to: means of those within the bandwidth, again and again."""
-    at = points.copy()
-    for _ in range(300):
-        near = ((at[:, None] - points) ** 2).sum(2) <= bandwidth**2
-        at = near @ points / near.sum(1, keepdims=True)
-    modes: list[np.ndarray] = []
-    for end in at:
-        if all(np.linalg.norm(end - mode) >= bandwidth / 2 for mode in modes):
-            modes.append(end)
-    return np.array(modes)
-
-
-@demo("mean shift", family="cluster")
 def mean_shift(out: Path) -> list[Row]:
     """Modes of the colours of some pixels, and regions of the whole photograph."""
-    viz, image = _viz(), _small()
+    viz, image = load_viz(), _small()
     points = np.ascontiguousarray(lab(image).reshape(-1, 3)[:: 128 * 128 // 400])
-    want = _plain_mean_shift(points, 15.0)
+    want = mean_shift_modes(points, 15.0)
 
     def call(points: Any) -> Any:
         return cv3gpu.mean_shift(points, 15.0, tol=1e-6)[1]
@@ -102,10 +114,9 @@ def mean_shift(out: Path) -> list[Row]:
     return rows
 
 
-@demo("spectral clustering", family="spectral")
 def spectral(out: Path) -> list[Row]:
     """Two moons and circles: k-means cuts them through, the second eigenvector tells them apart."""
-    viz, figures = _viz(), _figures()
+    viz, figures = load_viz(), _figures()
     rows, panels = [], []
     for name, (points, part) in figures.items():
 
@@ -124,10 +135,9 @@ def spectral(out: Path) -> list[Row]:
     return rows
 
 
-@demo("eigenvectors and normalised cuts", family="spectral")
-def cuts(out: Path) -> list[Row]:
+def normalized_cuts(out: Path) -> list[Row]:
     """The smallest eigenpairs of the photograph's graph of pixels, and the segments that they lead to."""
-    viz, image = _viz(), _small()
+    viz, image = load_viz(), _small()
     sparse, linalg = (importlib.import_module(f"scipy.sparse{name}") for name in ("", ".linalg"))
     features = lab(image) / 100
     affinity = cv3gpu.pixel_affinity(features)
