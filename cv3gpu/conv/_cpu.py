@@ -202,7 +202,7 @@ def numpy_forward(
     x: np.ndarray, weight: np.ndarray, y: np.ndarray, geometry: Geometry, epilogue: Epilogue = NO_EPILOGUE
 ) -> None:
     """Fills ``y``: one matrix product per tap, over the results that the tap reaches; with one tap one product."""
-    x, weight = _bordered(wide(x), geometry), wide(weight)
+    x, weight = _bordered(wide(x), geometry), np.ascontiguousarray(wide(weight))
     weight = _scaled(weight, None if epilogue.scale is None else wide(epilogue.scale))
     bias = None if epilogue.bias is None else wide(epilogue.bias)
     one_product = geometry.pointwise and geometry.groups == 1
@@ -253,7 +253,7 @@ def _pointwise(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
 
 def numpy_adjoint_input(grad: np.ndarray, weight: np.ndarray, border: Geometry) -> np.ndarray:
     """The transpose, a matrix product per tap, in the precision of the sums."""
-    grad, weight, geometry = wide(grad), wide(weight), _without_border(border)
+    grad, weight, geometry = wide(grad), np.ascontiguousarray(wide(weight)), _without_border(border)
     if weight.shape[1] == 1 and weight.shape[0] == geometry.groups > 1 and (mirrored := geometry.mirrored) is not None:
         x = np.empty((*grad.shape[:2], *geometry.input), grad.dtype)
         turned = weight[:, :, ::-1, ::-1]

@@ -19,7 +19,7 @@ from ..affinity.matrix import Given
 from ._chebyshev import LANCZOS, Space, iterate
 from ._lobpcg import Found
 from ._operator import Operator
-from ._problem import DENSE, GUARD, LOOSE, Problem, loose_start, null_space
+from ._problem import DENSE, GUARD, LOOSE, Problem, loose_start, null_space, signs
 from .solve import OP, Eigenpairs
 
 __all__ = ["pairs"]
@@ -328,10 +328,7 @@ def _pairs(what: Given, k: int, generalized: bool, tol: float, max_iter: int, se
     else:
         found = Found(np.empty(0), _array.empty(matrix.degree, (matrix.size, 0)), np.empty(0), 0)
     values, vectors, norms = _joined(matrix, null, found, wanted, seed)
-    library = _array.module(vectors)
-    highest, lowest = (_array.to_host(f(vectors, 0)) for f in (library.amax, library.amin))
-    sign = np.where(np.abs(highest) < np.abs(lowest), -1.0, 1.0)
-    vectors = _array.astype(vectors * _array.from_host(sign, vectors), what.dtype)
+    vectors = _array.astype(vectors * signs(vectors), what.dtype)
     result = Eigenpairs(what.back(values), vectors, what.back(norms), found.n_iter)
     return Solved(result, problem, values, norms, exact)
 

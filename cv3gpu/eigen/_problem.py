@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _array
 from ._aggregation import Aggregation
 from ._chebyshev import chebyshev
 from ._lobpcg import Found, lobpcg
@@ -24,6 +25,7 @@ __all__ = [
     "limits",
     "loose_start",
     "null_space",
+    "signs",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -164,3 +166,13 @@ class Problem:
         matrix = operator.dense() / root[:, None] / root + 4 * operator.most * (lifted @ lifted.T)
         values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=[0, self.wanted - 1])
         return Found(values, vectors / root[:, None], np.zeros(self.wanted), 0)
+
+
+# ---- signs ------------------------------------------------------------------------------------------------
+
+
+def signs(vectors: Any) -> Any:
+    """1 or -1 for each of the vectors [N, k], of any library: times it, the largest entry is positive."""
+    library = _array.module(vectors)
+    high, low = (_array.to_host(f(vectors, 0)) for f in (library.amax, library.amin))
+    return _array.from_host(np.where(high < -low, -1.0, 1.0), vectors)

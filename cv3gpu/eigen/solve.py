@@ -12,7 +12,7 @@ from ..affinity.matrix import Given, given
 from ..errors import ConvergenceWarning
 from ._lobpcg import Found, residuals
 from ._operator import GridOperator, Operator, SparseOperator
-from ._problem import Problem, null_space
+from ._problem import Problem, null_space, signs
 
 __all__ = ["Eigenpairs", "smallest_eigenpairs"]
 
@@ -126,7 +126,7 @@ def smallest_eigenpairs(
     found = problem.solve(max_iter, seed) if problem.wanted else _nothing(operator.size)
     values, vectors, norms = _joined(operator, null, found, problem.wanted)
     _warn(problem, values, norms, exact, found.n_iter)
-    vectors *= np.where(np.abs(vectors.max(axis=0)) < np.abs(vectors.min(axis=0)), -1.0, 1.0)
+    vectors *= signs(vectors)
     return Eigenpairs(what.back(values), what.back(vectors.astype(what.dtype)), what.back(norms), found.n_iter)
 
 

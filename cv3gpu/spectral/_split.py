@@ -13,7 +13,7 @@ from ..affinity import _cpu
 from ..affinity._cpu import Stencil
 from ..affinity.matrix import Given
 from ..eigen._operator import GridOperator, Operator, SparseOperator
-from ..eigen._problem import CUT, Problem
+from ..eigen._problem import CUT, Problem, signs
 from . import _ncut_loops as _loops
 from ._rounding import in_order
 
@@ -130,9 +130,8 @@ class Part:
         problem = Problem(operator, constant, 1, tol)
         found = problem.solve(max_iter, seed)
         done = problem.done(found.values, found.residual)
-        vector = self._own(found.vectors[:, 0])
-        if abs(vector.max()) < abs(vector.min()):
-            vector = -vector
+        vector = self._own(found.vectors)
+        vector = (vector * signs(vector))[:, 0]
         return Second(vector, float(found.values[0]), float(found.residual[0]), found.n_iter, done)
 
     def best(self, vector: Array, least: int) -> tuple[Best, Array]:
