@@ -104,6 +104,23 @@ def test_preprocessing(kernel_path, rules):
     assert_same(*both_ways(kernel_path, gt, pred, n_sequences=2, benchmark=rules))
 
 
+@pytest.mark.parametrize("rules", ["MOT15", "MOT17"])
+def test_frames_that_the_rules_empty_count(kernel_path, rules):
+    gt, pred = (
+        {"frame": [1, 2, 3], "id": [1, 1, 2], "box": np.ones((3, 4)), "score": score, "class_": [1, 1, of]}
+        for score, of in (([1, 1, 0], 8), ([1, 1, 1], 1))
+    )
+    pred = {name: np.array(x)[:2] for name, x in pred.items()}
+    gt = {name: np.array(x) for name, x in gt.items()}
+    got, want = both_ways(kernel_path, gt, pred, benchmark=rules)
+    assert_same(got, want)
+    sides = [mot.Tracks(**{name: np.asarray(x, float if name in ("box", "score") else np.int64) for name, x in side.items()})
+             for side in (gt, pred)]  # fmt: skip
+    expected = mot.evaluate({"a": sides[0]}, {"a": sides[1]}, benchmark=rules, metrics=METRICS).sequences["a"]
+    assert_same(want, [next(iter(expected.values()))])
+    assert want[0]["CLR_Frames"] == 3
+
+
 @pytest.mark.parametrize("format", ["xywh", "xyxy"])
 def test_an_evaluator_computes_where_its_frames_are(kernel_path, monkeypatch, format):
     rng = np.random.default_rng(11)

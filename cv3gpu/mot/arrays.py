@@ -161,16 +161,20 @@ def _on_cpu(gt: Boxes, pred: Boxes, names: Sequence[str], benchmark: str | None,
     found = []
     for k, length in enumerate(lengths):
         sides = _tracks("gt", gt, k), _tracks("pred", pred, k)
+        n_frames = _length(k, length, families.length(*sides))
         if benchmark is not None:
             sides = benchmarks.prepare(*sides, benchmark)
-        _check_length(k, length, families.length(*sides))
-        found.append(families.figures(OP, *sides, names, length))
+        found.append(families.figures(OP, *sides, names, n_frames))
     return found
 
 
-def _check_length(sequence: int, said: int | None, seen: int) -> None:
-    if said is not None and seen > said:
+def _length(sequence: int, said: int | None, seen: int) -> int:
+    """The number of frames of a sequence, where ``seen`` of them hold something before a benchmark's rules."""
+    if said is None:
+        return seen
+    if seen > said:
         _check.fail(OP, "lengths", f"be at least {seen}, the frames of sequence {sequence}", said)
+    return said
 
 
 def _tracks(side: str, boxes: Boxes, sequence: int) -> Tracks:
@@ -428,23 +432,20 @@ def _count(s: _Scene, sizes: Sequence[Sizes]) -> list[Figures]:
 _FAMILIES = {"clear": _clear, "identity": _identity, "hota": _hota, "count": _count}
 
 
-def _sizes(s: _Scene, lengths: Lengths) -> list[Sizes]:
+def _sizes(s: _Scene, lengths: Sequence[int]) -> list[Sizes]:
     """Of each sequence."""
     edges = _array.to_host(s.frame_start)
     boxes = [np.diff(_array.to_host(side.start)[edges]).tolist() for side in (s.gt, s.pred)]
     identities = [side.identities.tolist() for side in (s.gt, s.pred)]
-    frames = []
-    for k, (said, seen) in enumerate(zip(lengths, s.length.tolist(), strict=True)):
-        _check_length(k, said, seen)
-        frames.append(seen if said is None else said)
-    return [Sizes(*values) for values in zip(*boxes, *identities, frames, strict=True)]
+    return [Sizes(*values) for values in zip(*boxes, *identities, lengths, strict=True)]
 
 
 def _on_device(gt: Boxes, pred: Boxes, names: Sequence[str], benchmark: str | None, lengths: Lengths) -> list[Figures]:
-    if benchmark is not None:
-        gt, pred = _prepare(gt, pred, benchmark, len(lengths))
     s = _scene(gt, pred, len(lengths))
-    sizes = _sizes(s, lengths)
+    n_frames = [_length(k, *both) for k, both in enumerate(zip(lengths, s.length.tolist(), strict=True))]
+    if benchmark is not None:
+        s = _scene(*_prepare(gt, pred, s, benchmark), len(lengths))
+    sizes = _sizes(s, n_frames)
     parts = [_FAMILIES[name](s, sizes) for name in names]
     return [{key: value for part in of for key, value in part.items()} for of in zip(*parts, strict=True)]
 
@@ -453,13 +454,12 @@ def _some(boxes: Boxes, keep: Any) -> Boxes:
     return Boxes(*(None if x is None else x[keep] for x in boxes))
 
 
-def _prepare(gt: Boxes, pred: Boxes, benchmark: str, n_sequences: int) -> tuple[Boxes, Boxes]:
-    """What `benchmarks.prepare` does, on the device."""
+def _prepare(gt: Boxes, pred: Boxes, s: _Scene, benchmark: str) -> tuple[Boxes, Boxes]:
+    """What `benchmarks.prepare` does, on the device, with all boxes as a scene."""
     scored = abs(gt.score) >= 1
     if benchmark == "MOT15":
         return _some(gt, scored), pred
     lib = _array.module(gt.box)
-    s = _scene(gt, pred, n_sequences)
     mate, _ = _match(s, lib.where(s.pair_iou >= THRESHOLD - EPS, s.pair_iou, 0.0 * s.pair_iou))
     distractor = gt.class_ == benchmarks.DISTRACTORS[benchmark][0]
     for number in benchmarks.DISTRACTORS[benchmark][1:]:
