@@ -261,13 +261,13 @@ def steady(frame: Array, box: Array, camera: Array | None) -> Array:
 @overload
 def track(
     detections: Tracks, *, weights: Any = None, appearance: Any = None, camera: Any = None, levels: int | None = None,
-    rounding: str = "exact", interpolate: int = 30, min_length: int = 2, low: float | None = None,
+    rounding: str = "exact", interpolate: int = 20, min_length: int = 2, low: float | None = None,
     high: float | None = None, start: float | None = None, return_info: Literal[False] = False,
 ) -> Tracks: ...  # fmt: skip
 @overload
 def track(
     detections: Tracks, *, weights: Any = None, appearance: Any = None, camera: Any = None, levels: int | None = None,
-    rounding: str = "exact", interpolate: int = 30, min_length: int = 2, low: float | None = None,
+    rounding: str = "exact", interpolate: int = 20, min_length: int = 2, low: float | None = None,
     high: float | None = None, start: float | None = None, return_info: Literal[True],
 ) -> tuple[Tracks, TrackInfo]: ...  # fmt: skip
 def track(
@@ -278,7 +278,7 @@ def track(
     camera: Any = None,
     levels: int | None = None,
     rounding: str = "exact",
-    interpolate: int = 30,
+    interpolate: int = 20,
     min_length: int = 2,
     low: float | None = None,
     high: float | None = None,
