@@ -57,6 +57,18 @@ def _check_dilations(op: str, dilations: Any, count: int) -> list[int]:
     return [_check.integer(op, "dilations", d, 1) for d in listed(op, "dilations", dilations, count, "weight")]
 
 
+def check_branches(
+    op: str, x: Any, weights: Any, scales: Any, biases: Any, dilations: Any, activation: Any
+) -> tuple[list[Any], list[Any], list[Any], list[int]]:
+    """Images, and branches of them: the weights, scales, biases and dilations as lists."""
+    check_image(op, "x", x)
+    kernels = _check_kernels(op, x, weights, x.shape[1])
+    factors, shifts = (check_vectors(op, name, v, x, kernels) for name, v in (("scales", scales), ("biases", biases)))
+    rates = _check_dilations(op, dilations, len(kernels))
+    check_activation(op, "activation", activation)
+    return kernels, factors, shifts, rates
+
+
 def _check_pointwise(op: str, argument: str, value: Any, x: Any, channels: Any) -> Pointwise:
     """The 1 x 1 convolution that an option gives, as a tuple or by name."""
     if not isinstance(value, tuple) or not 1 <= len(value) <= 4:
@@ -165,13 +177,8 @@ def composed(
 ) -> Any:
     """What :func:`aspp` is made of: in torch, operators with gradients."""
     op = "aspp"
-    check_image(op, "x", x)
+    kernels, factors, shifts, rates = check_branches(op, x, weights, scales, biases, dilations, activation)
     channels = x.shape[1]
-    kernels = _check_kernels(op, x, weights, channels)
-    shifts = check_vectors(op, "biases", biases, x, kernels)
-    rates = _check_dilations(op, dilations, len(kernels))
-    factors = check_vectors(op, "scales", scales, x, kernels)
-    check_activation(op, "activation", activation)
     total = sum(int(w.shape[0]) for w in kernels)
     pooling = last = pooled = None
     if image_pooling is not None:
@@ -234,12 +241,8 @@ def atrous_branches(
             [[7., 7.]]]])
     """
     op = "atrous_branches"
-    check_image(op, "x", x)
-    kernels = _check_kernels(op, x, weights, x.shape[1])
-    factors = check_vectors(op, "scales", scales or None, x, kernels)
-    shifts = check_vectors(op, "biases", biases or None, x, kernels)
-    rates = _check_dilations(op, dilations, len(kernels))
-    check_activation(op, "activation", activation)
+    given = x, weights, scales or None, biases or None, dilations, activation
+    kernels, factors, shifts, rates = check_branches(op, *given)
     total = sum(int(w.shape[0]) for w in kernels)
     n, _, h, w = (int(k) for k in x.shape)
     if image_bias is not None:

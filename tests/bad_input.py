@@ -336,6 +336,18 @@ row(
     gradient=True,
 )
 row(
+    "atrous.atrous_branches",
+    {"activation": Word(optional=True)},
+    x=real(2, 3, 4, 5, fits=".=..", empty="!!!!"),
+    weights=_BRANCHES,
+    scales=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
+    biases=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
+    image_bias=real(2, 4, fits="==", empty="!!", optional=True),
+    constant=real(2, 3, fits="=.", empty="!0", optional=True),
+    dilations=(1, 2),
+    gradient=True,
+)
+row(
     "aspp_vjp",
     grad=real(2, 4, 4, 5, fits="====", empty="!!!!"),
     x=real(2, 3, 4, 5, fits="====", empty="!!!!"),
@@ -351,6 +363,27 @@ row(
     bins=(1, 2),
     gradient=True,
 )
+row("pyramid.pyramid_pool", x=real(2, 3, 4, 5, empty="0!!!"), bins=(1, 2), gradient=True)
+row(
+    "pyramid.pyramid_pool_adjoint",
+    {"input_size": Whole(1, pair=True)},
+    grad=real(2, 3, 5, 1, fits="..==", empty="00!!"),
+    input_size=(4, 5),
+    bins=(1, 2),
+    gradient=True,
+)
+_EXPAND = {"kernel_size": Whole(1, 7, pair=True), "align_corners": Flag()}
+row(
+    "pyramid.pyramid_expand",
+    {**_EXPAND, "activation": Word(optional=True)},
+    base=real(2, 3, 4, 5, fits="==..", empty="!!!!"),
+    z=real(2, 3, 45, fits="===", empty="!!!"),
+    bins=(1, 2),
+    scale=real(3, fits="=", empty="!", optional=True),
+    bias=real(3, fits="=", empty="!", optional=True),
+    gradient=True,
+)
+row("pyramid.pyramid_expand_adjoint", _EXPAND, grad=real(2, 3, 4, 5, empty="0!!!"), bins=(1, 2), gradient=True)
 row(
     "pyramid_conv2d",
     {"activation": Word(optional=True), "align_corners": Flag()},

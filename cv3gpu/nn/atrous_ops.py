@@ -153,7 +153,10 @@ def _atrous_branches(
     dilations: Any = (1,),
     activation: str | None = None,
 ) -> Tensor:
-    return _BRANCHES(x, list(weights), list(scales), list(biases), image_bias, constant, list(dilations), activation)
+    x, weights, scales, biases, image_bias, constant = lowered(x, weights, scales, biases, image_bias, constant)
+    given = x, weights, scales or None, biases or None, dilations, activation
+    kernels, factors, shifts, rates = atrous.check_branches("atrous_branches", *given)
+    return _BRANCHES(x, kernels, factors, shifts, image_bias, constant, rates, activation)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {

@@ -193,8 +193,9 @@ def _pyramid_expand(
     bias: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:
-    geometry = _geometry("pyramid_expand", bins, kernel_size, align_corners)
-    return _EXPAND(base, z, *geometry, scale, bias, activation)
+    op = "pyramid_expand"
+    geometry = _geometry(op, bins, kernel_size, align_corners)
+    return _EXPAND(base, z, *geometry, scale, bias, pyramid.check_activation(op, "activation", activation))
 
 
 def _pyramid_expand_adjoint(grad: Tensor, bins: Any, kernel_size: Any = (3, 3), align_corners: bool = True) -> Tensor:
