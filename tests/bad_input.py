@@ -325,26 +325,22 @@ row(
     **(_SEPARABLE | {"x": real(2, 3, 4, 5, fits="====", empty="!!!!")}),
 )
 _BRANCHES = [real(2, 3, 1, 1, fits=".=..", empty="!!!!"), real(2, 3, 3, 3, fits=".=..", empty="!!!!")]
+_VECTORS = [real(2, fits="=", empty="!")] * 2
+_FOLDED: dict[str, Any] = {"weights": _BRANCHES, "scales": _VECTORS, "biases": _VECTORS, "dilations": (1, 2)}
 row(
     "aspp",
     {"activation": Word(optional=True)},
     x=real(2, 3, 4, 5, fits=".=..", empty="0!!!"),
-    weights=_BRANCHES,
-    biases=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
-    dilations=(1, 2),
-    scales=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
+    **_FOLDED,
     gradient=True,
 )
 row(
     "atrous.atrous_branches",
     {"activation": Word(optional=True)},
     x=real(2, 3, 4, 5, fits=".=..", empty="!!!!"),
-    weights=_BRANCHES,
-    scales=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
-    biases=[real(2, fits="=", empty="!"), real(2, fits="=", empty="!")],
+    **_FOLDED,
     image_bias=real(2, 4, fits="==", empty="!!", optional=True),
     constant=real(2, 3, fits="=.", empty="!0", optional=True),
-    dilations=(1, 2),
     gradient=True,
 )
 row(

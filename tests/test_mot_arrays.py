@@ -106,17 +106,14 @@ def test_preprocessing(kernel_path, rules):
 
 @pytest.mark.parametrize("rules", ["MOT15", "MOT17"])
 def test_frames_that_the_rules_empty_count(kernel_path, rules):
-    gt, pred = (
-        {"frame": [1, 2, 3], "id": [1, 1, 2], "box": np.ones((3, 4)), "score": score, "class_": [1, 1, of]}
-        for score, of in (([1, 1, 0], 8), ([1, 1, 1], 1))
-    )
-    pred = {name: np.array(x)[:2] for name, x in pred.items()}
-    gt = {name: np.array(x) for name, x in gt.items()}
+    one = np.ones(2, np.int64)
+    pred = {"frame": np.array([1, 2]), "id": one, "box": np.ones((2, 4)), "score": np.ones(2), "class_": one}
+    last = {"frame": [3], "id": [2], "box": np.ones((1, 4)), "score": [0.0], "class_": [8]}
+    gt = {name: np.concatenate([x, last[name]]) for name, x in pred.items()}
     got, want = both_ways(kernel_path, gt, pred, benchmark=rules)
     assert_same(got, want)
-    sides = [mot.Tracks(**{name: np.asarray(x, float if name in ("box", "score") else np.int64) for name, x in side.items()})
-             for side in (gt, pred)]  # fmt: skip
-    expected = mot.evaluate({"a": sides[0]}, {"a": sides[1]}, benchmark=rules, metrics=METRICS).sequences["a"]
+    sides = ({"a": mot.Tracks(**side)} for side in (gt, pred))
+    expected = mot.evaluate(*sides, benchmark=rules, metrics=METRICS).sequences["a"]
     assert_same(want, [next(iter(expected.values()))])
     assert want[0]["CLR_Frames"] == 3
 
