@@ -7,7 +7,7 @@ the image for every pixel are cut off: at a dilation of the image's size a 3 x 3
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,10 +162,11 @@ def aspp(
     >>> y.shape, y[0, 1, 0]
     ((1, 2, 5, 5), array([ 8.,  8., 12.,  8.,  8.], dtype=float32))
     """
-    return composed(x, weights, biases, dilations, scales, activation, image_pooling, project)
+    return composed(atrous_branches, x, weights, biases, dilations, scales, activation, image_pooling, project)
 
 
 def composed(
+    branches: Callable[..., Any],
     x: Any,
     weights: Any,
     biases: Any,
@@ -175,7 +176,7 @@ def composed(
     image_pooling: Any,
     project: Any,
 ) -> Any:
-    """What :func:`aspp` is made of: in torch, operators with gradients."""
+    """What :func:`aspp` is made of, with :func:`atrous_branches` or its torch operator: that has gradients."""
     op = "aspp"
     kernels, factors, shifts, rates = check_branches(op, x, weights, scales, biases, dilations, activation)
     channels = x.shape[1]
@@ -188,14 +189,14 @@ def composed(
         last = _check_pointwise(op, "project", project, x, total + more)
     if pooling is not None:
         pooled = pointwise(pyramid_pool(x, (1,)), pooling)[:, :, 0, 0]
-    y = atrous_branches(x, kernels, factors, shifts, None, None if last else pooled, rates, activation)
+    y = branches(x, kernels, factors, shifts, None, None if last else pooled, rates, activation)
     if last is None:
         return y
     shift = None
     if pooled is not None:
         shift = pointwise(pooled[:, :, None, None], Pointwise(last.weight[:, total:], last.scale))[:, :, 0, 0]
     scale, bias = ([] if v is None else [v] for v in (last.scale, last.bias))
-    return atrous_branches(y, [last.weight[:, :total]], scale, bias, shift, None, [1], last.activation)
+    return branches(y, [last.weight[:, :total]], scale, bias, shift, None, [1], last.activation)
 
 
 @array_op("x", "image_bias", "constant")

@@ -136,7 +136,7 @@ def _aspp(
 ) -> Tensor:
     x, weights, biases, scales = lowered(x, weights, biases, scales)
     pooling, last = (tuple(lowered(x, *p)[1:]) if isinstance(p, tuple) else p for p in (image_pooling, project))
-    return atrous.composed(x, weights, biases, dilations, scales, activation, pooling, last)
+    return atrous.composed(_BRANCHES, x, weights, biases, dilations, scales, activation, pooling, last)
 
 
 def _aspp_vjp(grad: Tensor, x: Tensor, weights: Any, *, dilations: Any) -> atrous.AsppGradients:
