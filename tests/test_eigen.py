@@ -252,6 +252,17 @@ def test_weakly_connected_parts_are_resolved(bridge: float) -> None:
     np.testing.assert_allclose(result.eigenvalues[:3], small, rtol=1e-3, atol=1e-14)
 
 
+def test_vectors_are_orthonormal_where_all_weights_are_near_rounding() -> None:
+    """Components come from edges above a share of the degrees; the weaker ones are large beside such weights."""
+    w = np.eye(12)
+    for i in range(11):
+        w[i, i + 1] = w[i + 1, i] = 9e-18 if i % 4 == 3 else 1e-14 * (1 + i % 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        vectors = smallest_eigenpairs(sparse.csr_array(w), 5).eigenvectors
+    np.testing.assert_allclose(vectors.T @ (w.sum(1)[:, None] * vectors), np.eye(5), atol=1e-12)
+
+
 @pytest.mark.parametrize("bridge", [1e-9, 1e-17])
 def test_what_rounding_hides_is_warned_of(bridge: float) -> None:
     w = blocks(300, 300, 300, bridge=bridge)

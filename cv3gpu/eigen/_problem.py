@@ -157,13 +157,20 @@ class Problem:
         return start
 
     def _dense(self) -> Found:
-        """LAPACK's, of M^-1/2 A M^-1/2 with the null space lifted out of the way."""
+        """LAPACK's, of M^-1/2 A M^-1/2 with the null space lifted out of the way.
+
+        That space is projected out first: of a graph whose weights are near rounding, A of it is not small enough.
+        """
         from scipy.linalg import eigh
 
         operator = self.operator
         root = np.sqrt(operator.mass)
         lifted = self.null * root[:, None]
-        matrix = operator.dense() / root[:, None] / root + 4 * operator.most * (lifted @ lifted.T)
+        matrix = operator.dense() / root[:, None] / root
+        leaked = matrix @ lifted
+        both = leaked @ lifted.T
+        raised = lifted.T @ leaked + 4 * operator.most * np.eye(lifted.shape[1])
+        matrix += lifted @ raised @ lifted.T - both - both.T
         values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=[0, self.wanted - 1])
         return Found(values, vectors / root[:, None], np.zeros(self.wanted), 0)
 
