@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from .errors import DataFormatError
 
-__all__ = ["FORMATS", "MOST_PIXELS", "begun", "decoded"]
+__all__ = ["FORMATS", "MOST_PIXELS", "begun", "converted", "decoded"]
 
 # Formats that Pillow decodes itself: for some of the others it starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -44,3 +44,11 @@ def decoded(picture: Any, where: str) -> Any:
     except Exception as error:  # as above
         raise DataFormatError(f"{where}: must be a whole image, got {error}") from error
     return picture
+
+
+def converted(picture: Any, mode: str, where: str) -> Any:
+    """The decoded picture in one of Pillow's modes."""
+    try:
+        return picture.convert(mode)
+    except Exception as error:  # as above: its transparency is looked at only now
+        raise DataFormatError(f"{where}: must be an image that has {mode} values, got {error}") from error

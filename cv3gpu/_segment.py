@@ -47,7 +47,7 @@ def read_image(path: Path) -> Array:
     picture = opened(path)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise DataFormatError(f"{path}: must have 8 bits a channel, got Pillow's mode {picture.mode}")
-    return np.array(picture.convert("RGB"))
+    return np.array(_pictures.converted(picture, "RGB", str(path)))
 
 
 def read_labels(path: Path, size: Sequence[int], confidence: float, unsure: int | None) -> tuple[Array, list[int]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _array, viz
+from . import _array, _pictures, viz
 from ._segment import opened
 from .errors import DataFormatError
 from .graphcut import seeds
@@ -70,7 +70,7 @@ def _read_mask(path: Path, size: tuple[int, int]) -> Array:
 
 def _read_scribbles(path: Path, size: tuple[int, int]) -> tuple[Array, Array]:
     """Where an image is purely red, and purely blue; transparent pixels are neither."""
-    colours = np.array(opened(path, size).convert("RGBA"))
+    colours = np.array(_pictures.converted(opened(path, size), "RGBA", str(path)))
     visible = colours[..., 3] > 0
     red, blue = ((colours[..., :3] == colour).all(-1) & visible for colour in (RED, BLUE))
     if not (red.any() or blue.any()):

@@ -353,6 +353,17 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, 
     assert not (tmp_path / "ran").exists()
 
 
+def test_seeds_with_more_transparency_than_colours(tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    path = tmp_path / "seeds.png"
+    plain = picture((8, 6), "P")
+    at = plain.index(b"PLTE") - 4
+    end = at + 12 + int.from_bytes(plain[at : at + 4], "big")
+    path.write_bytes(plain[:at] + chunk(b"PLTE", bytes(3)) + chunk(b"tRNS", bytes(300)) + plain[end:])
+    with refused(path, "must be an image that has RGBA values, got "):
+        _segment_cut.read_seeds((6, 8), None, None, path, None)
+
+
 def test_formats_of_pictures_start_no_other_program() -> None:
     """Pillow gives EPS to Ghostscript, and asks the system about some others."""
     assert not {"EPS", "PDF", "WMF", "FPX", "MIC", "MPEG"} & set(_pictures.FORMATS)

@@ -216,7 +216,8 @@ def read_split(source: Folder | Zip, split: str, size: tuple[int, int], *, own_l
         if image.size != label.size:
             wanted, got = (" x ".join(map(str, p.size)) for p in (image, label))
             raise DataFormatError(f"{source.where(split + LABELS, label_name)}: must be {wanted} pixels, got {got}")
-        small = image.convert("RGB").resize((width, height), module.Resampling.BILINEAR)
+        rgb = _pictures.converted(image, "RGB", source.where(split, name))
+        small = rgb.resize((width, height), module.Resampling.BILINEAR)
         colours = label.getpalette() if label.mode == "P" else None
         kept = label if own_labels else label.resize((width, height), module.Resampling.NEAREST)
         return np.array(small), np.array(kept).astype(np.uint8), colours
