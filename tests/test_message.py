@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cv3gpu import _array, _message_loops, _njit, message
+from cv3gpu import _array, _njit, message
 from cv3gpu.message import (
     MessageGraph,
+    _loops,
     edge_step,
     edge_step_vjp,
     join_windows,
@@ -52,7 +53,9 @@ FRAMES = [[0, 1], [2, 3, 4], [], [5, 6], [7]]  # numbers of nodes by frame; one 
 GAPS = [(i, j) for a in range(5) for b in range(a + 1, 5) for i in FRAMES[a] for j in FRAMES[b]]
 CASES = {
     "published": Case(random_pairs(np.random.default_rng(1), 9, 20), 9, *PUBLISHED),
-    "half as wide, states of pairs": Case(random_pairs(np.random.default_rng(2), 8, 19), 8, (16, 8, 8), (40, 28), 16, True),
+    "half as wide, states of pairs": Case(
+        random_pairs(np.random.default_rng(2), 8, 19), 8, (16, 8, 8), (40, 28), 16, True
+    ),
     "odd widths": Case(random_pairs(np.random.default_rng(3), 7, 20), 7, (3, 2, 5), (7, 9), 3),
     "plain": Case(random_pairs(np.random.default_rng(4), 7, 17), 7, (5, 3, 4), (11, 6), 5, plain=True),
     "plain, states of pairs": Case(random_pairs(np.random.default_rng(5), 7, 9), 7, (4, 1, 4), (8, 8), 4, True, True),
@@ -247,7 +250,9 @@ def test_small_tiles(kernel_path: Any) -> None:
 def test_large_layers_are_refused(host_backend: Any) -> None:
     graph = message_graph(np.array([[0, 1], [1, 0]]), 2)
     weights = np.zeros((4000, 4)), np.zeros(4000), np.zeros((1, 4000)), np.zeros(1)
-    with pytest.raises(ValueError, match=r"^edge_step: weights must be of layers whose tile of 16 rows fits in \d+ bytes"):
+    with pytest.raises(
+        ValueError, match=r"^edge_step: weights must be of layers whose tile of 16 rows fits in \d+ bytes"
+    ):
         edge_step(np.zeros((2, 1)), np.zeros((2, 1)), np.zeros((2, 1)), weights, graph)
 
 
@@ -306,7 +311,10 @@ def test_kernels_give_the_same_bits(kernel_path: Any) -> None:
 
 
 def test_windows_are_one_graph(path: Any) -> None:
-    cases = [CASES[name]._replace(channels=(3, 2, 4), hidden=(7, 5), outputs=3) for name in ("odd widths", "one frame", "isolated nodes")]
+    cases = [
+        CASES[name]._replace(channels=(3, 2, 4), hidden=(7, 5), outputs=3)
+        for name in ("odd widths", "one frame", "isolated nodes")
+    ]
     given = [inputs(case, "float64", seed) for seed, case in enumerate(cases)]
     weights = given[0]
     ends, count = join_windows([path.array(x.ends) for x in given], [case.nodes for case in cases])
@@ -318,7 +326,9 @@ def test_windows_are_one_graph(path: Any) -> None:
         new = edge_step(nodes, initial, edges, w, graph)
         return [path.numpy(new), path.numpy(node_step(nodes, new, past, future, update, graph))]
 
-    together = steps(*(np.concatenate([getattr(x, name) for x in given]) for name in ("nodes", "initial", "edges")), graph)
+    together = steps(
+        *(np.concatenate([getattr(x, name) for x in given]) for name in ("nodes", "initial", "edges")), graph
+    )
     alone = [
         steps(x.nodes, x.initial, x.edges, message_graph(path.array(x.ends), case.nodes))
         for x, case in zip(given, cases, strict=True)
@@ -390,7 +400,7 @@ def test_loops_as_plain_python(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(_njit, "compiled", lambda *functions: functions[-1])
     compare(PATHS["numpy"], CASES[name], "float64")
-    assert _message_loops.TILE % _message_loops.ROWS == 0
+    assert _loops.TILE % _loops.ROWS == 0
 
 
 # ---- refusals -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._njit import inlined
+from .._shared_loops import root
 from ._tiles import add_rows, exponentials, nearest, nearest_expanded, square_distances, weighted_sums
 
 Array = np.ndarray[Any, Any]
@@ -357,14 +358,6 @@ MERGE = (_merge,)
 
 
 @inlined
-def _root(parent: Array, a: int) -> int:
-    while parent[a] != a:
-        parent[a] = parent[parent[a]]
-        a = parent[a]
-    return a
-
-
-@inlined
 def _same(ends: Array, a: int, b: int, square: float) -> bool:
     total = 0.0
     for d in range(ends.shape[1]):
@@ -381,14 +374,14 @@ def _connect(ends: Array, width: int, square: float, parent: Array, labels: Arra
     for i in range(labels.shape[0]):
         parent[i] = i
         if i % width > 0 and _same(ends, i, i - 1, square):
-            a, b = _root(parent, i), _root(parent, i - 1)
+            a, b = root(parent, i), root(parent, i - 1)
             parent[max(a, b)] = min(a, b)
         if i >= width and _same(ends, i, i - width, square):
-            a, b = _root(parent, i), _root(parent, i - width)
+            a, b = root(parent, i), root(parent, i - width)
             parent[max(a, b)] = min(a, b)
     count = 0
     for i in range(labels.shape[0]):
-        r = _root(parent, i)
+        r = root(parent, i)
         if r == i:
             labels[i] = count
             count += 1
@@ -421,13 +414,13 @@ def _absorb(pairs: Array, sums: Array, least: int, parent: Array, best: Array, n
         for r in range(parent.shape[0]):
             best[r] = -1
         for e in range(pairs.shape[0]):
-            a, b = _root(parent, pairs[e, 0]), _root(parent, pairs[e, 1])
+            a, b = root(parent, pairs[e, 0]), root(parent, pairs[e, 1])
             if a != b:
                 _offer(sums, a, b, least, best, near)
                 _offer(sums, b, a, least, best, near)
         for r in range(parent.shape[0]):
             if best[r] >= 0:
-                a, b = _root(parent, r), _root(parent, best[r])
+                a, b = root(parent, r), root(parent, best[r])
                 if a != b and sums[a, 0] < least:
                     low, high = min(a, b), max(a, b)
                     parent[high] = low
@@ -435,8 +428,8 @@ def _absorb(pairs: Array, sums: Array, least: int, parent: Array, best: Array, n
                         sums[low, c] += sums[high, c]
                     merged = True
     for r in range(parent.shape[0]):
-        parent[r] = _root(parent, r)
+        parent[r] = root(parent, r)
 
 
-CONNECT = (_root, _same, _connect)
-ABSORB = (_root, _offer, _absorb)
+CONNECT = (root, _same, _connect)
+ABSORB = (root, _offer, _absorb)

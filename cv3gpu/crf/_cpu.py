@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._njit import compiled
+from .._shared_loops import MULTIPLY
 from .._threads import cores, each
 from . import _loops, lattice
 from .rows import Message
@@ -226,7 +227,7 @@ class Lattice:
         now, after = (spare, z) if len(axes) % 2 else (z, spare)  # so that the last one is in z
         z[-1] = spare[-1] = 0
         weight = self._splat_weights(scale)
-        sums, blur = compiled(*_loops.SUMS), compiled(*_loops.BLUR)
+        sums, blur = compiled(*MULTIPLY), compiled(*_loops.BLUR)
         each(lambda low, high: sums(values, self.start, self.point, weight, low, high, now), self.bands)
         for axis in axes:
             each(blur, [(now, self.neighbor, axis, *part, after) for part in _ranges(self.n_vertices)])

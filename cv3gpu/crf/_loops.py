@@ -337,12 +337,6 @@ def _gather_numbers(z: Array, vertex: Array, weight: Array, entries: int, first:
         out[p] = total
 
 
-def _sums(x: Array, start: Array, index: Array, weight: Array, low: int, high: int, out: Array) -> None:
-    """Rows ``low`` to ``high`` of a sparse matrix times rows."""
-    for row in range(low, high):
-        sum_rows(x, index, weight, start[row], start[row + 1], out, row)
-
-
 def _gather(z: Array, vertex: Array, weight: Array, entries: int, first: int, last: int, out: Array) -> None:
     """The rows of points ``first`` to ``last``."""
     for p in range(first, last):
@@ -452,7 +446,6 @@ def _from_rows(rows: Array, image: int, first: int, last: int, out: Array) -> No
 FIRST_ROWS = (prefetch, _mixed, _slots, _first_rows)
 MARK = (_mixed, _mark)
 NEIGHBORS = (prefetch, _mixed, _slots, _neighbors)
-SUMS = (sum_rows, _sums)
 GATHER = (sum_rows, _gather)
 BLUR = (blur_row, _blur)
 FEATURE_VJP = (_dot, _feature_vjp)

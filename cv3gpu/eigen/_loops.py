@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._lanes import REGISTER, Lanes, Rows, Writer, operation, sum_rows
+from .._shared_loops import root
 from ..affinity import _loops
 from ..affinity._loops import TILE, segment
 
 __all__ = [
-    "ADD", "AT_ONCE", "COMBINE", "COMPONENTS", "COMPRESSED", "CROSS", "FOLLOW", "GALERKIN", "GATHER", "INTERPOLATION",
+    "ADD", "AT_ONCE", "COMBINE", "COMPONENTS", "COMPRESSED", "CROSS", "FOLLOW", "GALERKIN", "INTERPOLATION",
     "PIECE", "PROLONG", "RECUR", "RELAX", "RESIDUAL", "RESTRICT", "SMOOTH", "TURN",
 ]  # fmt: skip
 
@@ -381,15 +382,6 @@ FOLLOW = (*_loops.SEGMENT, _follow)
 # ---- sparse matrices --------------------------------------------------------------------------------------
 
 
-def _gather(x: Array, start: Array, index: Array, weight: Array, first: int, last: int, out: Array) -> None:
-    """``out`` = A x in rows ``first`` to ``last`` of a sparse matrix by rows."""
-    for row in range(first, last):
-        sum_rows(x, index, weight, start[row], start[row + 1], out, row)
-
-
-GATHER = (sum_rows, _gather)
-
-
 def _relax(step_of: Array, start: Array, index: Array, weight: Array, first: int, last: int, buffer: Array,
            residual: Array, ahead: float, by: float, following: Array, x: Array) -> None:  # fmt: skip
     """As `_smooth`, of a sparse matrix by rows; ``buffer`` [1, b] is work space."""
@@ -424,14 +416,6 @@ RECUR = (_recur,)
 # ---- connected components ---------------------------------------------------------------------------------
 
 
-def _root(parent: Array, x: int) -> int:
-    """The representative of a set; the path to it is halved."""
-    while parent[x] != x:
-        parent[x] = parent[parent[x]]
-        x = parent[x]
-    return x
-
-
 def _unite(weight: Array, plane: int, dy: Array, dx: Array, height: int, width: int, degree: Array, share: float,
            parent: Array) -> None:  # fmt: skip
     """``parent`` [N]: the first pixel of each pixel's component.
@@ -446,10 +430,10 @@ def _unite(weight: Array, plane: int, dy: Array, dx: Array, height: int, width: 
                 i = y * width + x
                 j = i + dy[h] * width + dx[h]
                 if weight[h * plane + i] > share * min(degree[i], degree[j]):
-                    a, b = _root(parent, i), _root(parent, j)
+                    a, b = root(parent, i), root(parent, j)
                     parent[max(a, b)] = min(a, b)
     for i in range(height * width):
-        parent[i] = _root(parent, i)
+        parent[i] = root(parent, i)
 
 
-COMPONENTS = (_root, _unite)
+COMPONENTS = (root, _unite)

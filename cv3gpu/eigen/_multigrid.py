@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._njit import compiled
+from .._shared_loops import MULTIPLY
 from .._threads import each
 from ..affinity import _cpu
 from ..affinity._cpu import Stencil
@@ -51,7 +52,7 @@ def sparse_bands(rows: int) -> list[tuple[int, int]]:
 
 def sparse_product(matrix: Any, x: Array, out: Array) -> Array:
     """``out`` = A x of a SciPy matrix by rows."""
-    run = compiled(*_loops.GATHER)
+    run = compiled(*MULTIPLY)
     each(lambda *rows: run(x, matrix.indptr, matrix.indices, matrix.data, *rows, out), sparse_bands(len(out)))
     return out
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _message_loops, _njit
+from .. import _njit
 from .._array import as_numpy
 from .._kernel import blocks
 from .._threads import cores, each, product
 from ..resize import _like, _values
+from . import _loops
 from ._layers import from_table
 from .gradients import EdgeGradients, MessageGradients
 from .graph import MessageGraph
@@ -71,8 +72,8 @@ def edge_forward(nodes: Any, initial: Any, edges: Any, weights: Sequence[Any], g
     of_initial, of_edges, out = _transposed(of_initial), _transposed(of_edges), np.empty_like(e)
 
     def forward(first: int, last: int) -> None:
-        hidden = _space(e, _message_loops.ROWS, len(b1))
-        _njit.compiled(*_message_loops.EDGE_FORWARD)(
+        hidden = _space(e, _loops.ROWS, len(b1))
+        _njit.compiled(*_loops.EDGE_FORWARD)(
             table, row, col, e0, of_initial, e, of_edges, of_hidden, b2, out, first, last, hidden
         )
 
@@ -94,8 +95,8 @@ def edge_backward(
 
     def backward(first: int, last: int) -> tuple[np.ndarray, ...]:
         sums = [np.zeros_like(x) for x in (table, of_initial, of_edges, w2)] + [np.zeros((1, outputs), e.dtype)]
-        hidden, inner, outside = (_space(e, _message_loops.TILE, n) for n in (width, width, outputs))
-        _njit.compiled(*_message_loops.EDGE_BACKWARD)(
+        hidden, inner, outside = (_space(e, _loops.TILE, n) for n in (width, width, outputs))
+        _njit.compiled(*_loops.EDGE_BACKWARD)(
             table, row, col, e0, of_initial, e, of_edges, y, g, w2, to_initial, to_edges, by_initial, by_edges, *sums,
             first, last, hidden, inner, outside,
         )  # fmt: skip
@@ -155,8 +156,8 @@ def sums_forward(nodes: Any, edges: Any, past: Sequence[Any], future: Sequence[A
 
         def forward(first: int, last: int, stream: _Stream = stream, table: np.ndarray = table, number: int = number,
                     column: int = column) -> None:  # fmt: skip
-            hidden, message = (_space(h, _message_loops.ROWS, n) for n in (len(stream.b1), width))
-            _njit.compiled(*_message_loops.SUM_FORWARD)(
+            hidden, message = (_space(h, _loops.ROWS, n) for n in (len(stream.b1), width))
+            _njit.compiled(*_loops.SUM_FORWARD)(
                 table, start, sender, edge, e, stream.of_edges, stream.of_hidden, stream.b2, sums, number, column,
                 first, last, hidden, message,
             )  # fmt: skip
@@ -184,11 +185,11 @@ def sums_backward(
             sums = [np.zeros_like(stream.of_edges), np.zeros_like(to_hidden), np.zeros((1, len(stream.b2)), h.dtype)]
             outputs, channels = len(stream.b2), e.shape[1]
             widths = len(stream.b1), len(stream.b1), outputs, outputs, channels, channels
-            space = [_space(h, _message_loops.TILE, n) for n in widths]
-            _njit.compiled(*_message_loops.SUM_BACKWARD)(
+            space = [_space(h, _loops.TILE, n) for n in widths]
+            _njit.compiled(*_loops.SUM_BACKWARD)(
                 table, start, receiver, edge, e, stream.of_edges, stream.of_hidden, stream.b2, g, to_hidden, to_edges,
                 by_edges, by_table, *sums, number, column, first, last, *space,
-                np.empty(_message_loops.TILE, np.int32),
+                np.empty(_loops.TILE, np.int32),
             )  # fmt: skip
             return tuple(sums)
 

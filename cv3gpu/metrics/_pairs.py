@@ -10,8 +10,8 @@ import numpy as np
 from .. import _array, _check, _njit
 from .._array import contiguous, dtype_name, empty, from_host, module, on_gpu, pointer, to_host
 from .._kernel import blocks, kernel
-from .._metrics_loops import LABELS, NUMBERED_PAIRS, PAIRS
 from .._threads import cores, each
+from ._loops import LABELS, NUMBERED_PAIRS, PAIRS
 
 __all__ = [
     "BYTES",

@@ -10,8 +10,8 @@ import numpy as np
 from .. import _array, _check, _njit
 from .._array import array_op, dtype_name, empty, on_gpu, to_host
 from .._kernel import MAX_GRID_YZ, blocks, kernel
-from .._metrics_loops import NEAR
 from .._threads import each
+from ._loops import NEAR
 from ._pairs import BYTES, CLASSES, Array, label_maps
 from ._ratios import mean, ratio
 

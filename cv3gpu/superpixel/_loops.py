@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._njit import inlined
+from .._shared_loops import root
 from . import model
 
 Array = np.ndarray[Any, Any]
@@ -393,14 +394,6 @@ def _find_runs(labels: Array, width: int, start: Array, head: Array) -> None:
 
 
 @inlined
-def _root(parent: Array, a: int) -> int:
-    while parent[a] != a:
-        parent[a] = parent[parent[a]]
-        a = parent[a]
-    return a
-
-
-@inlined
 def _stop(start: Array, head: Array, y: int, r: int, width: int) -> int:
     """Where a run of row y ends."""
     return start[r + 1] if r + 1 < head[y + 1] else width
@@ -416,7 +409,7 @@ def _connect(labels: Array, width: int, start: Array, head: Array, parent: Array
         up, r = head[y - 1], head[y]
         while up < head[y] and r < head[y + 1]:
             if labels[y - 1, start[up]] == labels[y, start[r]]:
-                a, b = _root(parent, up), _root(parent, r)
+                a, b = root(parent, up), root(parent, r)
                 parent[max(a, b)] = min(a, b)
             a, b = _stop(start, head, y - 1, up, width), _stop(start, head, y, r, width)
             up += a <= b
@@ -565,6 +558,6 @@ def _write(start: Array, head: Array, segment: Array, number: Array, first: int,
 
 
 COUNT_RUNS, FIND_RUNS = (_count_runs,), (_cut, _find_runs)
-CONNECT, FIRST_SEEN = (_root, _stop, _connect), (_first_seen,)
+CONNECT, FIRST_SEEN = (root, _stop, _connect), (_first_seen,)
 ADD_SEGMENTS, BORDERS = (_stop, _add_segments), (_stop, _borders)
 MERGE, WRITE = (_apart, _offer, _merge), (_stop, _write)

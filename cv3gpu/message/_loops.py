@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._lanes import REGISTER, Lanes, Rows, Writer, operation
+from .._lanes import REGISTER, Lanes, Rows, Writer, operation
 
 Array = np.ndarray[Any, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._njit import inlined
+from .._njit import inlined
 
 Array = np.ndarray[Any, Any]
 
