@@ -188,8 +188,10 @@ def _setup(nodes: int, count: int, operation: str, dtype: str, device: str) -> W
     work = Work(ours=functools.partial(called, ours, s, operation), errors=functools.partial(_errors, reference))
     work.peers |= {name: way(forward) for name, forward in WAYS.items() if name != "ours"}
     geometric = peers.installed("torch_geometric.utils")
-    work.peers["PyG scatter"] = NOT_INSTALLED if geometric is None else way(
-        functools.partial(plain, add=lambda m, to, n: geometric.scatter(m, to, 0, n, "sum"))
+    work.peers["PyG scatter"] = (
+        NOT_INSTALLED
+        if geometric is None
+        else way(functools.partial(plain, add=lambda m, to, n: geometric.scatter(m, to, 0, n, "sum")))
     )
     if peers.COMPILE:
         work.peers["torch.compile"] = way(torch.compile(plain))

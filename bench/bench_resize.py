@@ -110,11 +110,7 @@ ENTRIES = [
         (8, 1), ("float32", "bfloat16", "float16"), ("NCHW", "channels_last"), ("forward", "adjoint")
     )
     for key in SHAPES
-] + [
-    _entry(key, 1, "float32", "NCHW", operation, "cpu")
-    for operation in ("forward", "adjoint")
-    for key in SHAPES
-]
+] + [_entry(key, 1, "float32", "NCHW", operation, "cpu") for operation in ("forward", "adjoint") for key in SHAPES]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)

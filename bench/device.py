@@ -103,22 +103,16 @@ def stages(out: Path, budget: float) -> list[Stage]:
             60,
             "environment.json",
         ),
-        Stage(
-            "compile", "environment", (python, "-m", "bench.device", "--compile"), 0.15 * budget, "tests.log"
-        ),
+        Stage("compile", "environment", (python, "-m", "bench.device", "--compile"), 0.15 * budget, "tests.log"),
         Stage("tests", "tests", tests, 0.3 * budget, "tests.log", {"CV3GPU_REQUIRE_GPU": "1"}),
     ]
     plan += [
-        Stage(
-            tool, "sanitize", (python, "-m", "bench.sanitize", "--tools", tool), 0.1 * budget, "sanitize.log"
-        )
+        Stage(tool, "sanitize", (python, "-m", "bench.sanitize", "--tools", tool), 0.1 * budget, "sanitize.log")
         for tool in ("memcheck", "racecheck", "initcheck", "synccheck")
     ]
     plan += [
         Stage("benches", "bench", benches, budget, "bench.log", again=CONTEXT_LOST),
-        Stage(
-            "table", "table", (python, "-m", "bench.table", "--all", "--results", str(out)), 60, "table.md"
-        ),
+        Stage("table", "table", (python, "-m", "bench.table", "--all", "--results", str(out)), 60, "table.md"),
     ]
     return plan
 
@@ -284,9 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = ("environment", "tests", "sanitize", "bench", "table")
     parser = argparse.ArgumentParser(prog="python -m bench.device", description=__doc__.partition("\n")[0])
     parser.add_argument("--budget", type=float, default=540, help="seconds for everything (default 540)")
-    parser.add_argument(
-        "--out", type=Path, help="folder of logs and results (default bench/results)"
-    )
+    parser.add_argument("--out", type=Path, help="folder of logs and results (default bench/results)")
     parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(groups)}")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--environment", action="store_true", help="only print what the machine is")
@@ -307,9 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{stage.name:12} at most {stage.limit:4.0f} s  {' '.join(stage.command)}")
         return 0
     if not gpu_is_there():
-        said = (
-            "bench.device: needs a CUDA GPU that CuPy can use, got none; look with: python -m cv3gpu doctor"
-        )
+        said = "bench.device: needs a CUDA GPU that CuPy can use, got none; look with: python -m cv3gpu doctor"
         print(said, file=sys.stderr)
         return NO_GPU
     ended = run_all(plan, out, chosen.budget)

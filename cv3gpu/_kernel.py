@@ -117,7 +117,7 @@ def signature(file: str, name: str) -> tuple[Parameter, ...]:
     code = re.sub(r"//[^\n]*|/\*.*?\*/", "", kernels.text(file), flags=re.S)
     found = re.search(pattern, code)
     if not found:
-        raise ValueError(f"kernel {file}: there is no extern \"C\" kernel named {name!r}")
+        raise ValueError(f'kernel {file}: there is no extern "C" kernel named {name!r}')
     parameters = []
     for part in found[1].split(","):
         words = part.replace("const", " ").split()
@@ -341,9 +341,7 @@ class Kernel:
         self._numbers = struct.Struct("=" + "".join(_PACKED[p.scalar] for p in self.parameters if p.scalar))
         self._functions, self._shared_limit = _loaded.setdefault((name, self.text), ({}, {}))
 
-    def __call__(
-        self, grid: Sequence[int], block: Sequence[int] | int, *args: Any, shared_mem: int = 0
-    ) -> None:
+    def __call__(self, grid: Sequence[int], block: Sequence[int] | int, *args: Any, shared_mem: int = 0) -> None:
         """Launches over ``grid`` blocks of ``block`` threads with ``shared_mem`` bytes of dynamic shared memory."""
         if len(args) != len(self.parameters):
             wanted = ", ".join(p.name for p in self.parameters)
@@ -352,8 +350,10 @@ class Kernel:
         if 0 in full_grid:
             return
         if full_grid[0] > MAX_GRID_X or max(full_grid[1:]) > MAX_GRID_YZ:
-            raise ValueError(f"kernel {self.name}: grid must be at most {MAX_GRID_X} x {MAX_GRID_YZ} x {MAX_GRID_YZ}, "
-                             f"got {full_grid}")
+            raise ValueError(
+                f"kernel {self.name}: grid must be at most {MAX_GRID_X} x {MAX_GRID_YZ} x {MAX_GRID_YZ}, "
+                f"got {full_grid}"
+            )
         numbers = [a for p, a in zip(self.parameters, args, strict=True) if p.scalar]
         try:
             self._numbers.pack(*numbers)  # NumPy would let some of them wrap round
@@ -446,9 +446,7 @@ class NumbaKernel:
         self.function = function
         self._compiled: Any = None
 
-    def __call__(
-        self, grid: Sequence[int], block: Sequence[int] | int, *args: Any, shared_mem: int = 0
-    ) -> None:
+    def __call__(self, grid: Sequence[int], block: Sequence[int] | int, *args: Any, shared_mem: int = 0) -> None:
         """Launches; numbers among ``args`` must be NumPy scalars, so that their type is plain."""
         full_grid = _three(grid)
         if 0 in full_grid:

@@ -203,15 +203,11 @@ def _iou_cpu(a: np.ndarray, b: np.ndarray, format: str, kind: str) -> np.ndarray
     out = np.empty((a.shape[0], a.shape[1], b.shape[1]), a.dtype)
     if out.size:
         overlaps = _njit.compiled(_area, _quotient, _overlaps)
-        overlaps(
-            _corners(a, format), _corners(b, format), kind == "ioa", kind == "giou", a.dtype.type(0), out
-        )
+        overlaps(_corners(a, format), _corners(b, format), kind == "ioa", kind == "giou", a.dtype.type(0), out)
     return out
 
 
-def _vjp_cpu(
-    grad: np.ndarray, a: np.ndarray, b: np.ndarray, format: str, kind: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _vjp_cpu(grad: np.ndarray, a: np.ndarray, b: np.ndarray, format: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
     inward_a, inward_b = _inward(a, format), _inward(b, format)
     by_a, by_b = (np.zeros((len(x), 5, x.shape[1]), x.dtype) for x in (a, b))
     if grad.size:

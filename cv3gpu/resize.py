@@ -404,9 +404,7 @@ def _on_cpu(
     out = empty(values, shape, layout=layout)
     h_axis = 1 if layout == "nchw" else 0
     single = values.dtype == np.float32
-    h, w = (
-        _matrix(axis, sampling.taps, sampling.antialias, single, adjoint) for axis in (sampling.h, sampling.w)
-    )
+    h, w = (_matrix(axis, sampling.taps, sampling.antialias, single, adjoint) for axis in (sampling.h, sampling.w))
     order = [(w, h_axis + 1), (h, h_axis)]
     if _rows_first(h.shape, w.shape) if rows_first is None else rows_first:
         order.reverse()

@@ -477,9 +477,7 @@ def recomputes(shape: Sequence[int], x: Any, geometry: Geometry) -> bool:
     return again * 2 * geometry.taps * numbers / _DEPTHWISE > 2 * x.itemsize * numbers / _MEMORY + _LAUNCH
 
 
-def _two_launches(
-    x: Any, depthwise: Any, pointwise: Any, geometry: Geometry, mid: _Epilogue, last: _Epilogue
-) -> Any:
+def _two_launches(x: Any, depthwise: Any, pointwise: Any, geometry: Geometry, mid: _Epilogue, last: _Epilogue) -> Any:
     plain: Any = conv2d.plain  # type: ignore[attr-defined]
     steps = geometry.stride, geometry.padding, geometry.dilation, int(x.shape[1])
     m = plain(x, depthwise, mid.shift, *steps, scale=mid.scale, activation=mid.activation)

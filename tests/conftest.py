@@ -51,8 +51,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Says how many tests wait for a GPU, so that nobody takes their silence for a pass."""
     skipped = terminalreporter.stats.get("skipped", [])
     waiting = sum("needs a CUDA GPU" in str(report.longrepr) for report in skipped)
-    terminalreporter.write_line(f"GPU tests skipped: {waiting} (no CUDA device; CV3GPU_REQUIRE_GPU=1 makes them fail)"
-                                if waiting else "GPU tests skipped: 0")
+    terminalreporter.write_line(
+        f"GPU tests skipped: {waiting} (no CUDA device; CV3GPU_REQUIRE_GPU=1 makes them fail)"
+        if waiting
+        else "GPU tests skipped: 0"
+    )
 
 
 class Path:

@@ -233,7 +233,9 @@ def normalized(k, how):
 def compatibility(value, n_labels):
     """Mu [L, L]: -w I of a number w, the diagonal matrix of a vector, the symmetric part of a matrix."""
     value = np.asarray(value, np.float64)
-    return -value * np.eye(n_labels) if value.ndim == 0 else np.diag(value) if value.ndim == 1 else (value + value.T) / 2
+    return (
+        -value * np.eye(n_labels) if value.ndim == 0 else np.diag(value) if value.ndim == 1 else (value + value.T) / 2
+    )
 
 
 def softmax(x):
@@ -256,7 +258,9 @@ def mean_field(unary, terms, n_iter):
 def grid_edges(shape, offset):
     """Where edges of an offset begin, and where they end: two tuples of slices."""
     begin = tuple(slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True))
-    return begin, tuple(slice(b.start + o, b.stop + o) if b.stop > b.start else b for b, o in zip(begin, offset, strict=True))
+    return begin, tuple(
+        slice(b.start + o, b.stop + o) if b.stop > b.start else b for b, o in zip(begin, offset, strict=True)
+    )
 
 
 def cut_energy(labels, source, sink, neighbor, offsets):

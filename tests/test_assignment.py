@@ -107,9 +107,7 @@ def test_forbidden_pairs_with_a_full_matching(path: Any, shape: tuple[int, int],
 def test_most_pairs_at_least_cost(path: Any, shape: tuple[int, int], integers: bool) -> None:
     rng = np.random.default_rng(4)
     count = 40 if path.runs_kernels else 300
-    cost = (
-        rng.integers(-2, 3, (count, *shape)).astype(float) if integers else rng.normal(size=(count, *shape))
-    )
+    cost = rng.integers(-2, 3, (count, *shape)).astype(float) if integers else rng.normal(size=(count, *shape))
     cost[rng.random(cost.shape) < rng.uniform(0.3, 0.9, (count, 1, 1))] = INF
     assert_best(solve(path, cost), cost, best_by_brute_force)
 
@@ -136,9 +134,7 @@ def test_every_kernel(kernel_path: Any, monkeypatch: pytest.MonkeyPatch, warps: 
     monkeypatch.setattr(assignment, "_GPU_MOST_WARPS", warps)
     if not in_shared:
         monkeypatch.setattr(assignment, "_GPU_SHARED", 0)
-        monkeypatch.setattr(
-            assignment, "_GPU_BLOCKS", 2
-        )  # each block solves several problems in one workspace
+        monkeypatch.setattr(assignment, "_GPU_BLOCKS", 2)  # each block solves several problems in one workspace
     rng = np.random.default_rng(6)
     cost = gated(rng, (7, 8, 36), 0.5)
     assert_best(solve(kernel_path, cost), cost, best_by_scipy)
@@ -309,9 +305,7 @@ def with_value(value: float, *where: int, shape: tuple[int, ...] = (3, 3)) -> np
     return cost
 
 
-DTYPES = (
-    "float32 or float64 or int8 or int16 or int32 or int64 or uint8 or uint16 or uint32 or uint64 or bool"
-)
+DTYPES = "float32 or float64 or int8 or int16 or int32 or int64 or uint8 or uint16 or uint32 or uint64 or bool"
 BAD_INPUTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([[1.0]], {}, TypeError, "cost must be a NumPy, CuPy or torch array, got list"),
     (None, {}, TypeError, "cost must be a NumPy, CuPy or torch array, got None"),

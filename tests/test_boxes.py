@@ -94,9 +94,7 @@ def test_memory_order_does_not_matter(path: Any) -> None:
     turned = turned.permute(2, 1, 0) if path.library == "torch" else turned.transpose(2, 1, 0)
     np.testing.assert_array_equal(path.numpy(box_iou(turned, path.array(b))), want)
     if path.library != "torch":
-        np.testing.assert_array_equal(
-            path.numpy(box_iou(path.array(a)[::-1], path.array(b)[::-1])), want[::-1]
-        )
+        np.testing.assert_array_equal(path.numpy(box_iou(path.array(a)[::-1], path.array(b)[::-1])), want[::-1])
 
 
 def test_inputs_are_left_alone(cpu_path: Any) -> None:
@@ -206,9 +204,7 @@ def autograd_of(
     return [(x.sum(axis), np.abs(x).sum(axis).max(initial=0)) for x, axis in terms]
 
 
-def assert_gradients(
-    path: Any, grad: np.ndarray, a: np.ndarray, b: np.ndarray, dtype: str, **how: str
-) -> None:
+def assert_gradients(path: Any, grad: np.ndarray, a: np.ndarray, b: np.ndarray, dtype: str, **how: str) -> None:
     """box_iou_vjp on a path against autograd, and that it is the same a second time."""
     arrays = [path.array(x, dtype) for x in (grad, a, b)]
     got = [path.numpy(x) for x in box_iou_vjp(*arrays, **how)]
@@ -268,9 +264,7 @@ def test_blocks_take_several_tiles(host_backend: Any, monkeypatch: pytest.Monkey
     a, b = some_boxes((3, 70), "xyxy", 18), some_boxes((3, 40), "xyxy", 19)
     grad = np.random.default_rng(20).normal(size=(3, 70, 40))
     assert_close(box_iou(a, b), reference(a, b, "xyxy", "iou"), "float64", terms=4, scale=2.0)
-    for got, (want, size) in zip(
-        box_iou_vjp(grad, a, b), autograd_of(grad, a, b, "xyxy", "iou"), strict=True
-    ):
+    for got, (want, size) in zip(box_iou_vjp(grad, a, b), autograd_of(grad, a, b, "xyxy", "iou"), strict=True):
         assert_close(got, want, "float64", 70, 8 * size)
 
 
@@ -461,9 +455,7 @@ def test_bad_input_of_the_gradient(change: dict[str, Any], error: type[Exception
 @pytest.mark.parametrize(
     ("change", "error", "message"), [b for b in BAD_GRADIENTS if all(_fits_torch(x) for x in b[0].values())]
 )
-def test_torch_is_refused_in_the_same_words(
-    change: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_torch_is_refused_in_the_same_words(change: dict[str, Any], error: type[Exception], message: str) -> None:
     torch = pytest.importorskip("torch")
     arguments = {"grad": PAIRS, "a": BOX, "b": np.zeros((3, 4)), **change}
     arguments = {k: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for k, x in arguments.items()}

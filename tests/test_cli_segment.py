@@ -101,7 +101,9 @@ def run(folder: Path, out: Path, *more: Any) -> dict[str, Any]:
          {"theta_gamma": 1, "theta_alpha": 15, "theta_beta": 8, "compat_bilateral": -2}),
     ],
 )  # fmt: skip
-def test_it_is_dense_crf(folder: Path, tmp_path: Path, said: Any, options: list[Any], arguments: dict[str, Any]) -> None:
+def test_it_is_dense_crf(
+    folder: Path, tmp_path: Path, said: Any, options: list[Any], arguments: dict[str, Any]
+) -> None:
     image, unary = said
     q, info = cv3gpu.dense_crf(unary, image, return_info=True, **arguments)  # first: compiling would be told
     report = run(folder, tmp_path / "out", "--unary", folder / "p.npy", "--marginals", *options)

@@ -68,7 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, out: Path, *more: Any) -> dict[str, Any]:
-    result = invoke("segment", "net", folder / "image.png", "--weights", folder / "w.safetensors", "--out", out, "--json", *more)
+    result = invoke(
+        "segment", "net", folder / "image.png", "--weights", folder / "w.safetensors", "--out", out, "--json", *more
+    )
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -82,7 +84,9 @@ def test_what_it_writes(folder: Path, tmp_path: Path) -> None:
     assert (labels == truth).mean() > 0.9
     assert picture.mode == "P" and picture.getpalette()[:6] == [10, 20, 30, 200, 100, 0]
     network, config = postprocess.load_network(folder / "w.safetensors")
-    want = postprocess.predict(network, np.array(Image.open(folder / "image.png")), mean=config["mean"], std=config["std"])
+    want = postprocess.predict(
+        network, np.array(Image.open(folder / "image.png")), mean=config["mean"], std=config["std"]
+    )
     assert np.array_equal(labels, want.labels)
     np.testing.assert_allclose(np.load(out / "probabilities.npy"), want.probabilities, atol=1e-6)
     assert [Path(f).name for f in report["files"]] == ["labels.png", "overlay.png", "legend.png", "probabilities.npy"]
@@ -91,7 +95,9 @@ def test_what_it_writes(folder: Path, tmp_path: Path) -> None:
     drawn = viz.overlay(np.array(Image.open(folder / "image.png")), labels, colours=colours, border=True)
     assert np.array_equal(np.array(Image.open(out / "overlay.png")), drawn)
     assert np.ptp(np.array(Image.open(out / "legend.png"))) > 0
-    assert [(row["name"], row["pixels"]) for row in report["classes"]] == list(zip(NAMES, np.bincount(labels.ravel(), minlength=3).tolist(), strict=True))
+    assert [(row["name"], row["pixels"]) for row in report["classes"]] == list(
+        zip(NAMES, np.bincount(labels.ravel(), minlength=3).tolist(), strict=True)
+    )
     assert sum(row["share"] for row in report["classes"]) == pytest.approx(1)
     best = want.probabilities.max(0)
     assert report["classes"][1]["confidence"] == pytest.approx(best[labels == 1].mean(), rel=1e-5)
@@ -104,7 +110,10 @@ def test_size_is_that_of_training_in_the_images_proportions(folder: Path, tmp_pa
     rows, columns = report["shown"]
     assert abs(rows * columns - 16 * 24) < 30 and columns / rows == pytest.approx(W / H, rel=0.1)
     assert np.array(Image.open(tmp_path / "out" / "labels.png")).shape == (H, W)
-    assert _segment_net.shown_size((10, 20), None) == (10, 20) and _segment_net.shown_size((1, 4000), (2, 2)) == (1, 126)
+    assert _segment_net.shown_size((10, 20), None) == (10, 20) and _segment_net.shown_size((1, 4000), (2, 2)) == (
+        1,
+        126,
+    )
 
 
 def test_crf(folder: Path, tmp_path: Path) -> None:
@@ -156,7 +165,11 @@ def test_class_that_is_nowhere() -> None:
         (3, "model must be said, one of", {"--weights": "plain.safetensors"}),
         (3, "must be a safetensors file", {"--weights": "image.png"}),
         (3, "must be an image", {"image": "w.safetensors"}),
-        (3, "must hold a network and its weights", {"--weights": "plain.safetensors", "--model": "segnet", "--classes": "a,b,c"}),
+        (
+            3,
+            "must hold a network and its weights",
+            {"--weights": "plain.safetensors", "--model": "segnet", "--classes": "a,b,c"},
+        ),
         (3, "unet: x must have at least", {"--size": "4x4"}),
     ],
 )
@@ -165,7 +178,10 @@ def test_refusals(folder: Path, tmp_path: Path, code: int, text: str, change: di
     image, arguments = folder / given.pop("image", "image.png"), []
     for name, value in given.items():
         if value is not None:
-            arguments += [name, folder / value if name == "--weights" else tmp_path / value if name == "--out" else value]
+            arguments += [
+                name,
+                folder / value if name == "--weights" else tmp_path / value if name == "--out" else value,
+            ]
     result = invoke("segment", "net", image, *arguments)
     assert result.exit_code == code, result.output
     assert text in " ".join(result.stderr.split()).replace("│ ", "")
@@ -175,7 +191,17 @@ def test_refusals(folder: Path, tmp_path: Path, code: int, text: str, change: di
 def test_no_gpu(folder: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = invoke("segment", "net", folder / "image.png", "--weights", folder / "w.safetensors", "--device", "cuda", "--out", tmp_path / "o")
+    result = invoke(
+        "segment",
+        "net",
+        folder / "image.png",
+        "--weights",
+        folder / "w.safetensors",
+        "--device",
+        "cuda",
+        "--out",
+        tmp_path / "o",
+    )
     assert result.exit_code == 4 and "needs a GPU" in result.stderr
 
 

@@ -187,7 +187,9 @@ def test_wrong_usage(sequences: Path, tmp_path: Path, arguments: list[str], word
 def test_a_folder_without_detections(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = invoke(tmp_path / "empty", "-o", tmp_path / "out")
-    assert result.exit_code == 3 and "must hold detections as <seq>/det/det.txt or <seq>.txt, got nothing" in result.stderr
+    assert (
+        result.exit_code == 3 and "must hold detections as <seq>/det/det.txt or <seq>.txt, got nothing" in result.stderr
+    )
 
 
 def test_help_has_an_example_and_the_methods() -> None:

@@ -162,7 +162,9 @@ GENERAL = {
     "scale and bias": Case(scaled=True),
     "scale and relu": Case(channels=16, out=24, size=(5, 6), scaled=True, bias=False, activation="relu"),
     "relu6": Case(size=(8, 8), channels=24, out=8, activation="relu6"),
-    "pointwise, relu": Case(channels=32, out=40, size=(4, 6), kernel=(1, 1), padding=(0, 0), scaled=True, activation="relu"),
+    "pointwise, relu": Case(
+        channels=32, out=40, size=(4, 6), kernel=(1, 1), padding=(0, 0), scaled=True, activation="relu"
+    ),
     "pointwise, groups": Case(channels=32, out=16, size=(4, 6), kernel=(1, 1), padding=(0, 0), groups=2),
     "pointwise, strided": Case(channels=16, out=8, kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
     "more than 64 taps": Case(n=1, channels=2, out=2, size=(9, 9), kernel=(9, 8), padding=(4, 4)),
@@ -211,7 +213,12 @@ def test_blocks_that_do_several_images(kernel_path: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(conv._gpu, "MAX_GRID_YZ", 2)
     check(kernel_path, Case(n=5, channels=40, size=(6, 7)), "float16")
     for layout in ("nchw", "nhwc"):
-        check(kernel_path, Case(n=5, channels=4, out=4, groups=4, size=(1, 9), padding=(0, 1), kernel=(1, 3)), "float32", layout)
+        check(
+            kernel_path,
+            Case(n=5, channels=4, out=4, groups=4, size=(1, 9), padding=(0, 1), kernel=(1, 3)),
+            "float32",
+            layout,
+        )
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -259,7 +266,9 @@ def test_pixels_by_tap_class_of_other_kernels(kernel_path: Any, monkeypatch: pyt
             check(kernel_path, case, dtype, "nhwc")
 
 
-@pytest.mark.parametrize(("name", "size", "rate", "least"), [("D3", 65, 12, 1.02), ("D4", 65, 36, 1.3), ("M3", 33, 24, 1.15)])
+@pytest.mark.parametrize(
+    ("name", "size", "rate", "least"), [("D3", 65, 12, 1.02), ("D4", 65, 36, 1.3), ("M3", 33, 24, 1.15)]
+)
 def test_tap_classes_save_tile_steps(name: str, size: int, rate: int, least: float) -> None:
     """The count of (tile, tap) pairs of DeepLab's branches at batch 8, of which padding has the rest of 9 a tile."""
     geometry = conv.geometry_of("test", "x", (size, size), (3, 3), 1, rate, rate, 1)
@@ -275,7 +284,10 @@ def test_tap_classes_save_tile_steps(name: str, size: int, rate: int, least: flo
 
 def test_tile_steps_against_a_search() -> None:
     """By brute force over tiles, pixels and taps, forward and transposed."""
-    for case in (Case(n=3, size=(9, 8), padding=(4, 5), dilation=(4, 5)), Case(n=1, size=(7, 9), stride=(1, 1), padding=(2, 0))):
+    for case in (
+        Case(n=3, size=(9, 8), padding=(4, 5), dilation=(4, 5)),
+        Case(n=1, size=(7, 9), stride=(1, 1), padding=(2, 0)),
+    ):
         geometry = conv.geometry_of("test", "x", case.size, case.kernel, *case.parameters())
         for adjoint in (False, True):
             (rows, cols), (high, wide) = case.output(), case.size
@@ -318,7 +330,9 @@ def test_tf32_is_used_where_it_is_allowed_and_there_alone(kernel_path: Any, case
     for allowed in (True, False):
         options = {**mode, "allow_tf32": allowed}
         got = (
-            cv3gpu.conv2d(ax, aw, vectors[0], *case.parameters(), scale=vectors[1], activation=case.activation, **options),
+            cv3gpu.conv2d(
+                ax, aw, vectors[0], *case.parameters(), scale=vectors[1], activation=case.activation, **options
+            ),
             cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters(), **options),
         )
         for result, want, scale in zip(got, wanted, scales, strict=True):
@@ -387,8 +401,12 @@ def test_views_with_any_strides(path: Any) -> None:
         return path.array(wide, "float32")[..., ::2]
 
     aw = path.array(weight, "float32")
-    for view in (spread(x), path.array(x.transpose(2, 3, 1, 0), "float32").transpose(3, 2, 0, 1)
-                 if path.library != "torch" else path.array(x.transpose(2, 3, 1, 0), "float32").permute(3, 2, 0, 1)):
+    for view in (
+        spread(x),
+        path.array(x.transpose(2, 3, 1, 0), "float32").transpose(3, 2, 0, 1)
+        if path.library != "torch"
+        else path.array(x.transpose(2, 3, 1, 0), "float32").permute(3, 2, 0, 1),
+    ):
         y = cv3gpu.conv2d(view, aw, None, *case.parameters())
         assert_close(path.numpy(y), wanted, "float32", 36, reference(case, abs(x), abs(weight), None))
     dx = cv3gpu.conv2d_adjoint_input(spread(grad), spread(weight), case.size, *case.parameters())
@@ -437,11 +455,13 @@ def test_same_result_in_any_order_of_threads(dtype: str) -> None:
         token = host_backend.set(HostBackend(mode="fast", order="random", seed=seed))
         try:
             ax, aw, ag = (path.array(a, dtype) for a in (x, weight, grad))
-            results.append((
-                cv3gpu.conv2d(ax, aw, None, *case.parameters()),
-                cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters()),
-                cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters()),
-            ))
+            results.append(
+                (
+                    cv3gpu.conv2d(ax, aw, None, *case.parameters()),
+                    cv3gpu.conv2d_adjoint_input(ag, aw, case.size, *case.parameters()),
+                    cv3gpu.conv2d_adjoint_weight(ag, ax, case.kernel, *case.parameters()),
+                )
+            )
         finally:
             host_backend.reset(token)
     for first, second in zip(*results, strict=True):

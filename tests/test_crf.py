@@ -490,7 +490,9 @@ def energy(labels: np.ndarray, unary: np.ndarray, terms: Any) -> float:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["odd sizes", "no image", "a batch", "matrices", "vectors", "before", "none", "forbidden labels"])
+@pytest.mark.parametrize(
+    "name", ["odd sizes", "no image", "a batch", "matrices", "vectors", "before", "none", "forbidden labels"]
+)
 def test_info_by_plain_loops(path: Any, name: str, method: str) -> None:
     made = problem(CASES[name], "float64")
     q, info = cv3gpu.dense_crf(*made.on(path), **made.options, method=method, return_info=True)
@@ -517,7 +519,9 @@ def test_where_it_converges_the_objective_falls(path: Any, method: str) -> None:
     q, info = cv3gpu.dense_crf(*made.on(path), **{**made.options, "n_iter": 12}, method=method, return_info=True)
     assert info.change[-1] < 1e-6 < info.change[0]
     assert info.divergence[-1] < info.divergence[0] - 1e-3
-    rise = 1e-12 if method == "exact" else 1e-6  # K of a lattice is not quite symmetric, so what it reaches is no minimum
+    rise = (
+        1e-12 if method == "exact" else 1e-6
+    )  # K of a lattice is not quite symmetric, so what it reaches is no minimum
     assert (np.diff(info.divergence) <= rise * np.abs(info.divergence[:-1])).all()
     one_more = cv3gpu.dense_crf(*made.on(path), **{**made.options, "n_iter": 13}, method=method)
     assert np.abs(path.numpy(one_more) - path.numpy(q)).max() <= info.change[-1]
@@ -628,7 +632,9 @@ def test_fine_lattice_is_right_where_points_are_dense(cpu_path: Any, features: i
     side, step = {1: (4000, 0.004), 2: (120, 0.08), 3: (50, 0.2)}[features]
     place = np.stack(np.meshgrid(*[np.arange(side) * step] * features)).reshape(features, -1)
     ones = cpu_path.array(np.ones((1, place.shape[1])))
-    total = cpu_path.numpy(cv3gpu.gaussian_filter(ones, cpu_path.array(place), method="lattice_fine", normalization="none"))
+    total = cpu_path.numpy(
+        cv3gpu.gaussian_filter(ones, cpu_path.array(place), method="lattice_fine", normalization="none")
+    )
     middle = (np.abs(place - side * step / 2) < 0.5).all(0)
     wanted = (2 * np.pi) ** (features / 2) / step**features
     np.testing.assert_allclose(total[0, middle].mean(), wanted, rtol=0.02)
@@ -660,7 +666,13 @@ def difference(call: Any, x: np.ndarray, way: np.ndarray) -> float:
 
 
 SETTINGS = {
-    "numbers": {"theta_gamma": 2.1, "theta_alpha": 4.3, "theta_beta": 12.7, "compat_smooth": 1.0, "compat_bilateral": 2.0},
+    "numbers": {
+        "theta_gamma": 2.1,
+        "theta_alpha": 4.3,
+        "theta_beta": 12.7,
+        "compat_smooth": 1.0,
+        "compat_bilateral": 2.0,
+    },
     "one for each": {
         "theta_gamma": (1.5, 2.5),
         "theta_alpha": [3.0, 5.0],
@@ -783,7 +795,9 @@ def test_only_what_is_needed(path: Any, method: str) -> None:
     made = problem(Case((3, 4, 5), 3, "float32"), "float32")
     unary, image = made.on(path)
     every = cv3gpu.dense_crf_vjp(unary, unary, image, method=method, n_iter=1)
-    wishes = [tuple(k == only for k in range(7)) for only in range(0, 7, 1 if path.name != "host" else 3)] + [(False,) * 7]
+    wishes = [tuple(k == only for k in range(7)) for only in range(0, 7, 1 if path.name != "host" else 3)] + [
+        (False,) * 7
+    ]
     for needs in wishes:
         found = cv3gpu.dense_crf_vjp(unary, unary, image, method=method, n_iter=1, needs=needs)
         for wish, got, whole in zip(needs, found, every, strict=True):
@@ -804,7 +818,10 @@ def test_an_image_of_integers_has_no_gradient(path: Any) -> None:
 
 def test_what_has_no_effect_has_no_slope(path: Any) -> None:
     unary, image = problem(Case((3, 4, 5), 3, "float32"), "float32").on(path)
-    for found in (cv3gpu.dense_crf_vjp(unary, unary, theta_alpha=(3.0, 4.0)), cv3gpu.dense_crf_vjp(unary, unary, image, n_iter=0)):
+    for found in (
+        cv3gpu.dense_crf_vjp(unary, unary, theta_alpha=(3.0, 4.0)),
+        cv3gpu.dense_crf_vjp(unary, unary, image, n_iter=0),
+    ):
         assert not path.numpy(found.theta_alpha).any() and not path.numpy(found.compat_bilateral).any()
         assert not path.numpy(found.theta_beta).any() and path.numpy(found.unary).any()
 
@@ -908,7 +925,11 @@ def test_a_constant_in_a_pixels_unaries_changes_nothing(seed: int, method: str) 
     made = any_problem(seed)
     shift = np.random.default_rng(seed).uniform(-5, 5, made.unary[..., :1, :, :].shape)
     options = {**made.options, "method": method}
-    near(cv3gpu.dense_crf(made.unary + shift, made.image, **options), cv3gpu.dense_crf(made.unary, made.image, **options), 10.0)
+    near(
+        cv3gpu.dense_crf(made.unary + shift, made.image, **options),
+        cv3gpu.dense_crf(made.unary, made.image, **options),
+        10.0,
+    )
 
 
 @often
@@ -949,7 +970,9 @@ def any_cloud(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Values and features, in float64."""
     rng = np.random.default_rng(seed)
     lead = [(), (2,)][rng.integers(2)]
-    case = Cloud(int(rng.integers(1, 10)), int(rng.integers(1, 9)), int(rng.integers(1, 80)), lead, float(rng.lognormal()))
+    case = Cloud(
+        int(rng.integers(1, 10)), int(rng.integers(1, 9)), int(rng.integers(1, 80)), lead, float(rng.lognormal())
+    )
     return cloud(case, "float64", seed)
 
 
@@ -1184,7 +1207,12 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], type[Exception], str]]:
     for changed, error, text in BAD_FILTER + BAD_FILTER_FORWARD:
         yield "gaussian_filter", {"values": V, "features": X, **changed}, error, text
     for changed, error, text in BAD_FILTER + BAD_FILTER_BACKWARD:
-        yield "gaussian_filter_vjp", {"grad": like(changed.get("values"), V), "values": V, "features": X, **changed}, error, text
+        yield (
+            "gaussian_filter_vjp",
+            {"grad": like(changed.get("values"), V), "values": V, "features": X, **changed},
+            error,
+            text,
+        )
 
 
 REFUSALS = list(refusals())
@@ -1268,7 +1296,10 @@ def test_a_forbidden_label_has_no_mass(path):
         ({"theta_gamma": 1e-8}, "theta_gamma must be a 1e+06th of the image's range at least, got a range of"),
         ({"compat_smooth": 1e39}, "compat_smooth must be finite in float32, got 1e+39"),
         ({"compat_smooth": [True, False]}, "compat_smooth must hold numbers, got bool"),
-        ({"compat_smooth": 10**400}, "compat_smooth must be a number, a vector [L] or a matrix [L, L], got 2^1328 or more"),
+        (
+            {"compat_smooth": 10**400},
+            "compat_smooth must be a number, a vector [L] or a matrix [L, L], got 2^1328 or more",
+        ),
         ({"theta_gamma": b"ab"}, "theta_gamma must be a number, got b'ab'"),
     ],
 )

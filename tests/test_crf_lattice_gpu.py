@@ -150,7 +150,9 @@ def test_points_on_borders_of_simplices(kernel_path, d):
 def test_points_midway_between_vertices(kernel_path):
     """Coordinates that are exactly half way are not rounded to even."""
     scale = 2 * math.sqrt(2 / 3) / math.sqrt(2)
-    near = [np.nextafter(k / scale, sign * np.inf) for k in range(-9, 10, 2) for sign in (-1, 1)] + [k / scale for k in range(-9, 10, 2)]
+    near = [np.nextafter(k / scale, sign * np.inf) for k in range(-9, 10, 2) for sign in (-1, 1)] + [
+        k / scale for k in range(-9, 10, 2)
+    ]
     exact = [f for f in near if f * scale in range(-9, 10, 2)]
     assert len(exact) >= 6
     check_filter(kernel_path, np.array(exact)[None, None], 4)
@@ -251,7 +253,11 @@ def test_any_schedule_gives_the_same_bits():
     features = np.round(random_features(rng, 2, 3, 200, spread=0.6) * 4) / 4
     values, grad = rng.standard_normal((2, 400, 8)).astype("float32")
     found = []
-    for order, seed, preempt in (("forward", 1, 0), ("reverse", 1, 0), *(("random", k, 9 * (k % 2)) for k in (1, 2, 3, 4))):
+    for order, seed, preempt in (
+        ("forward", 1, 0),
+        ("reverse", 1, 0),
+        *(("random", k, 9 * (k % 2)) for k in (1, 2, 3, 4)),
+    ):
         token = _array.host_backend.set(HostBackend(mode="check", order=order, seed=seed, preempt=preempt))
         try:
             lattice = _gpu.Lattice(features, 1, True)
@@ -282,7 +288,9 @@ def test_images_without_numbers_harm_no_other(kernel_path):
 def test_too_many_points_are_refused(kernel_path):
     like = kernel_path.array(np.zeros((1, 8, 1), "float32"))
     spread = like.expand(1, 8, 2**28) if kernel_path.is_torch else _array.module(like).broadcast_to(like, (1, 8, 2**28))
-    with pytest.raises(ValueError, match=r"lattice: vertices around all points must be fewer than 2\^31, got \d+; filter fewer"):
+    with pytest.raises(
+        ValueError, match=r"lattice: vertices around all points must be fewer than 2\^31, got \d+; filter fewer"
+    ):
         _gpu.Lattice(spread)
 
 
@@ -292,7 +300,11 @@ def test_no_points(kernel_path):
         rows = kernel_path.array(np.zeros((0, 8), "float32"))
         z = lattice.spread(rows)
         assert lattice.n_vertices == 0
-        assert [tuple(x.shape) for x in (z, lattice.gather(z), lattice.feature_vjp(z, z, rows, rows))] == [(0, 8), (0, 8), shape]
+        assert [tuple(x.shape) for x in (z, lattice.gather(z), lattice.feature_vjp(z, z, rows, rows))] == [
+            (0, 8),
+            (0, 8),
+            shape,
+        ]
 
 
 def test_torch_tensors(host_backend):
@@ -323,7 +335,9 @@ def test_feature_gradient(kernel_path, d, dtype, blurs, dilate):
     rng, h = np.random.default_rng(20 + d), 1e-6
     candidates = random_features(rng, 1, d, 40, dtype, 0.5)
     inside = Oracle(candidates, blurs).weight.min(1) > 1e-3
-    features = np.ascontiguousarray(candidates[:, :, inside][:, :, :12].reshape(1, d, -1, 2).transpose(3, 1, 2, 0)[..., 0])
+    features = np.ascontiguousarray(
+        candidates[:, :, inside][:, :, :12].reshape(1, d, -1, 2).transpose(3, 1, 2, 0)[..., 0]
+    )
     images, _, points = features.shape
     assert points == 6 and images == 2
     values, grad = rng.standard_normal((2, images * points, 40)).astype(dtype)

@@ -122,9 +122,7 @@ sys.exit(70 if n < 2 else 0)
 
 def test_long_logs_keep_head_and_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "LOG_LIMIT", 1000)
-    (ended,) = device.run_all(
-        [stage("loud", "print('head'); print('x' * 5000); print('tail')")], tmp_path, 60
-    )
+    (ended,) = device.run_all([stage("loud", "print('head'); print('x' * 5000); print('tail')")], tmp_path, 60)
     kept = (tmp_path / "loud.log").read_text()
     assert len(kept) < 1100 and kept.startswith("head") and kept.endswith("tail\n") and "cut" in kept
     assert ended.said == "tail"
@@ -158,9 +156,7 @@ def test_unknown_stage_is_a_usage_error() -> None:
     assert stopped.value.code == 2
 
 
-def test_no_gpu_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_gpu_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(device, "gpu_is_there", lambda: False)
     assert device.main(["--out", str(tmp_path)]) == device.NO_GPU
     assert "needs a CUDA GPU" in capsys.readouterr().err
@@ -185,9 +181,7 @@ def test_sanitizer_cases_reach_every_kernel(capsys: pytest.CaptureFixture[str]) 
     assert status == 0, capsys.readouterr().out
 
 
-def test_missing_sanitizer_is_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_sanitizer_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sanitize.shutil, "which", lambda name: None)
     assert sanitize.main([]) == sanitize.NO_TOOL
     assert "compute-sanitizer" in capsys.readouterr().out

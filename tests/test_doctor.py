@@ -296,9 +296,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "topic", "what", "mend"), BROKEN, ids=[case[0].__name__ for case in BROKEN]
-)
+@pytest.mark.parametrize(("spoil", "topic", "what", "mend"), BROKEN, ids=[case[0].__name__ for case in BROKEN])
 def test_broken_machines(sound, spoil, topic, what, mend):
     spoil(sound)
     report = examine(sound)
@@ -360,9 +358,7 @@ def test_a_kernel_that_does_not_run(sound, monkeypatch, kind):
     assert len(found(examine(sound), "ok", "kernel")) == 1
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("x"), SystemExit(1), MemoryError(), AssertionError(), OSError(2, "y")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("x"), SystemExit(1), MemoryError(), AssertionError(), OSError(2, "y")])
 def test_any_exception_of_any_import_is_a_finding(sound, error):
     for name in sound.modules:
         sound.modules[name] = error
@@ -409,5 +405,7 @@ def test_the_real_machine():
 
 
 def test_a_report_prints_a_line_for_each_finding():
-    report = doctor.Report((doctor.Finding("ok", "numba", "numba 1"), doctor.Finding("problem", "cupy", "old", "pip")), False)
+    report = doctor.Report(
+        (doctor.Finding("ok", "numba", "numba 1"), doctor.Finding("problem", "cupy", "old", "pip")), False
+    )
     assert str(report) == f"ok      numba   numba 1\nproblem cupy    old\n{'':16}mend: pip"

@@ -96,7 +96,9 @@ def test_results_and_what_is_kept() -> None:
     report = drop_in(model)
     assert [row.name for row in report.replaced] == NAMES
     assert report.other == {"BatchNorm2d": 2, "ReLU": 1, "ReLU6": 1} and not report.skipped
-    assert all(type(m).__module__ == "cv3gpu.nn.surgery" for name, m in modules.items() if name in NAMES if not m._modules)
+    assert all(
+        type(m).__module__ == "cv3gpu.nn.surgery" for name, m in modules.items() if name in NAMES if not m._modules
+    )
     close(model(x), want)
     for name, module in model.named_modules():
         assert module is modules[name]  # whoever holds it still does
@@ -329,7 +331,9 @@ def test_hooks_inside_a_fused_part_are_called() -> None:
     assert calls == ["later"]
     handle.remove()
     close(model(x), want)
-    everywhere = nn.modules.module.register_module_forward_hook(lambda module, *args: calls.append(type(module).__name__))
+    everywhere = nn.modules.module.register_module_forward_hook(
+        lambda module, *args: calls.append(type(module).__name__)
+    )
     close(model(x), want)
     everywhere.remove()
     assert calls.count("BatchNorm2d") == 2
@@ -523,7 +527,9 @@ def test_runs_and_what_is_none(why: str) -> None:
     if why == "mode":
         first["padding_mode"] = "circular"
     size = 3 if why == "not pointwise" else 1
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, **first), nn.BatchNorm2d(4), nn.Conv2d(4, 3, size)).train(why == "training")
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, **first), nn.BatchNorm2d(4), nn.Conv2d(4, 3, size)).train(
+        why == "training"
+    )
     x = torch.rand(2, 4, 9, 9)
     want = copy.deepcopy(model)(x)
     report = drop_in(model)
@@ -669,7 +675,12 @@ def test_report() -> None:
     report = drop_in(model)
     told = report.to_dict()
     assert [row["name"] for row in told["replaced"]] == [row.name for row in report.replaced]
-    assert told["skipped"][0] == {"name": "stem", "class_name": "Conv2d", "what": "conv2d", "why": report.skipped[0].why}
+    assert told["skipped"][0] == {
+        "name": "stem",
+        "class_name": "Conv2d",
+        "what": "conv2d",
+        "why": report.skipped[0].why,
+    }
     assert told["other"] == report.other and "interpolate" in told["note"]
     pickle.dumps(told)
     text = str(report)
@@ -688,7 +699,11 @@ def test_report() -> None:
         (ValueError, "drop_in: ops must be one of .* got ''", {"ops": [""]}),
         (TypeError, "drop_in: ops must be names of operators, got 3", {"ops": 3}),
         (TypeError, r"drop_in: ops must be names of operators, got \[1\]", {"ops": [1]}),
-        (ValueError, "drop_in: exclude must hold names that modules of the model have, got 'stam'", {"exclude": "stam"}),
+        (
+            ValueError,
+            "drop_in: exclude must hold names that modules of the model have, got 'stam'",
+            {"exclude": "stam"},
+        ),
         (ValueError, r"drop_in: exclude must hold names .* got 'x\*'", {"exclude": ["stem", "x*"]}),
         (TypeError, "drop_in: exclude must be names, classes of modules, functions .* got 7", {"exclude": 7}),
         (TypeError, "drop_in: exclude must be names, .* got <class 'int'>", {"exclude": [int]}),

@@ -110,7 +110,9 @@ def test_steps_with_tiles_of_every_size(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "radius"), [((150, 7), 4), ((2, 9, 35, 2), 3), ((8, 9, 3), 12), ((5, 5), 1)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "radius"), [((150, 7), 4), ((2, 9, 35, 2), 3), ((8, 9, 3), 12), ((5, 5), 1)], ids=str
+)
 def test_weights_made_anew(path: Path, shape: Any, radius: float, dtype: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.random(shape).astype(dtype)
@@ -181,7 +183,9 @@ def test_gram_matrices(kernel_path: Path, n: int, a: int, b: int, c: int, dtype:
     first = kernel_path.array(one) if a else None
     left = np.concatenate([one, two], 1).astype(float)
     for weight in (None, mass):
-        part = space.gram(first, kernel_path.array(two), kernel_path.array(right), None if weight is None else space.mass)
+        part = space.gram(
+            first, kernel_path.array(two), kernel_path.array(right), None if weight is None else space.mass
+        )
         weighted = right if weight is None else right * np.asarray(mass, dtype).astype(float)[:, None]
         assert_close(sums(kernel_path, part), left.T @ weighted, "float64", n, abs(left).T @ abs(weighted))
 
@@ -197,7 +201,9 @@ def test_combinations(kernel_path: Path, n: int, a: int, b: int, c: int, dtype: 
     out = block if b == c else kernel_path.array(np.full((n, c), np.nan, dtype))
     fresh = np.zeros(c)
     fresh[1] = 1
-    space.combine(kernel_path.array(one) if a else None, block, kernel_path.array(small), out, kernel_path.array(fresh), 7)
+    space.combine(
+        kernel_path.array(one) if a else None, block, kernel_path.array(small), out, kernel_path.array(fresh), 7
+    )
     both = np.concatenate([one, two], 1).astype(float)
     wanted, got = both @ small, kernel_path.numpy(out)
     kept = np.arange(c) != 1
@@ -430,9 +436,7 @@ def test_methods_agree(solver_path: Path, monkeypatch: pytest.MonkeyPatch, dtype
         np.testing.assert_allclose(solver_path.numpy(one), solver_path.numpy(other), rtol=1e-10, atol=atol)
 
 
-def test_a_preconditioner_that_fails_is_followed_by_filters(
-    solver_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preconditioner_that_fails_is_followed_by_filters(solver_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = photograph(24, 24)
     monkeypatch.setattr(_gpu_lobpcg, "PATIENCE", 1)
     monkeypatch.setattr(_gpu_multigrid.Cycle, "__call__", lambda self, residual, depth=0: residual * 0 + 1)

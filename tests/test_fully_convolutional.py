@@ -37,7 +37,9 @@ class Classifier(nn.Module):
         self.features, self.flatten = nn.Sequential(*features(), nn.MaxPool2d(2)), flatten
         self.avgpool = nn.Identity() if pool is None else nn.AdaptiveAvgPool2d(pool)
         n = 6 * 16 if pool is None else 6 * math.prod(pool)
-        self.classifier = nn.Sequential(nn.Linear(n, 10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 7), nn.BatchNorm1d(7), nn.Linear(7, 5))
+        self.classifier = nn.Sequential(
+            nn.Linear(n, 10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 7), nn.BatchNorm1d(7), nn.Linear(7, 5)
+        )
 
     def forward(self, x: Any) -> Any:
         x = self.avgpool(self.features(x))
@@ -98,13 +100,26 @@ def test_equal_at_the_training_size(flatten: str, size: int | None) -> None:
 def test_a_map_is_the_classifier_at_every_window() -> None:
     """Without padding exactly; the stride is that of the pools."""
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(5 * 25, 8), nn.Sigmoid(), nn.Linear(8, 3), nn.Softmax(-1)]
+    layers = [
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 5, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(5 * 25, 8),
+        nn.Sigmoid(),
+        nn.Linear(8, 3),
+        nn.Softmax(-1),
+    ]
     classifier = nn.Sequential(*layers).double().eval()
     network, x = fully_convolutional(classifier, 16), images(1, 3, 22, 26)
     torch.testing.assert_close(network(x), sliding(classifier, x, 16, 2))
 
 
-@pytest.mark.parametrize(("pool", "size", "kernel", "stride"), [((4, 4), 16, None, None), ((2, 2), 16, 2, 2), ((1, 1), 16, 4, 1)])
+@pytest.mark.parametrize(
+    ("pool", "size", "kernel", "stride"), [((4, 4), 16, None, None), ((2, 2), 16, 2, 2), ((1, 1), 16, 4, 1)]
+)
 def test_adaptive_means(pool: Any, size: int, kernel: Any, stride: Any) -> None:
     torch.manual_seed(0)
     classifier = Classifier("flatten", pool).double().eval()
@@ -309,7 +324,9 @@ def test_chains_have_the_closed_form(layers: list[tuple[int, int, int, int, bool
     for kernel, stride, padding, dilation, pool in layers:
         padding = min(padding, kernel // 2) if pool else padding
         dilation = 1 if pool else dilation
-        modules.append(nn.AvgPool2d(kernel, stride, padding) if pool else nn.Conv2d(2, 2, kernel, stride, padding, dilation))
+        modules.append(
+            nn.AvgPool2d(kernel, stride, padding) if pool else nn.Conv2d(2, 2, kernel, stride, padding, dilation)
+        )
         extent += (kernel - 1) * dilation * jump
         start -= padding * jump
         jump *= stride
@@ -382,7 +399,12 @@ def test_output_stride_of_an_anisotropic_network() -> None:
         (Mean, {"layer": 3}, ValueError, "layer must be the name of a module of the model, got 3"),
         (Mean, {"size": -4}, ValueError, "size must be from 1 to"),
         (Mean, {"in_channels": "3"}, TypeError, "in_channels must be an integer"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Rolled()), {}, ValueError, "model must be of operators whose receptive field is known, got aten::roll"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Rolled()),
+            {},
+            ValueError,
+            "model must be of operators whose receptive field is known, got aten::roll",
+        ),
     ],
 )
 def test_refuses_models(make: Any, arguments: dict[str, Any], error: type[Exception], text: str) -> None:

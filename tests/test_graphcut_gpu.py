@@ -156,7 +156,9 @@ def test_capacities_at_the_end_of_int32(kernel_path):
         labels, flow = solve(kernel_path, terminal, residual, EIGHT, minimal)
         x = labels[0].astype(bool)
         wide = terminal[0].astype(np.int64)
-        cut = oracles.cut_energy(x, np.maximum(wide, 0), np.maximum(-wide, 0), residual[0].astype(np.int64), both_ways(EIGHT))
+        cut = oracles.cut_energy(
+            x, np.maximum(wide, 0), np.maximum(-wide, 0), residual[0].astype(np.int64), both_ways(EIGHT)
+        )
         assert cut == flow
         flows.append(int(flow[0]))
     assert flows[0] == flows[1] == most
@@ -300,7 +302,10 @@ def test_launches_are_few(fast_backend, monkeypatch):
 def test_too_large_images_are_refused(kernel_path):
     like = kernel_path.array(np.zeros((1, 1, 1), "int32"))
     spread = (lambda x, s: x.expand(s)) if kernel_path.is_torch else _array.module(like).broadcast_to
-    with pytest.raises(ValueError, match=r"graph_cut: source_capacity must have fewer than 2\^30 pixels an image .* got \(1, 32768, 32768\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"graph_cut: source_capacity must have fewer than 2\^30 pixels an image .* got \(1, 32768, 32768\)",
+    ):
         _gpu.solve(spread(like, (1, 2**15, 2**15)), spread(like[None], (1, 4, 2**15, 2**15)), FOUR, True)
     with pytest.raises(ValueError, match=r"2\^31 tiles of 32 x 32 pixels on a GPU, got \(4194304, 1024, 512\)"):
         _gpu.solve(spread(like, (2**22, 2**10, 2**9)), spread(like[None], (2**22, 4, 2**10, 2**9)), FOUR, True)
@@ -310,7 +315,9 @@ def test_work_without_end_is_an_error(host_backend, monkeypatch):
     """Never a loop for ever: not with excess that stays, and not with a search that goes on."""
     terminal, residual = serpentine(3, 4, 0)
     monkeypatch.setattr(_gpu, "_most_cycles", lambda nodes: 1)
-    with pytest.raises(RuntimeError, match="graph_cut: excess was left after 1 cycles, which is a fault of the kernels"):
+    with pytest.raises(
+        RuntimeError, match="graph_cut: excess was left after 1 cycles, which is a fault of the kernels"
+    ):
         _gpu.solve(terminal, np.array(residual), FOUR, True)
     monkeypatch.setattr(_gpu._Solver, "ask", lambda self: (0, 0))
     with pytest.raises(RuntimeError, match="graph_cut: a search went on for longer than any path"):

@@ -46,7 +46,10 @@ def energy(unary, pairwise, weights, offsets, labels):
 def best(unary, pairwise, weights, offsets):
     """The least energy of all labellings."""
     nodes = np.prod(unary.shape[1:])
-    return min(energy(unary, pairwise, weights, offsets, np.array(x)) for x in itertools.product(range(len(unary)), repeat=nodes))
+    return min(
+        energy(unary, pairwise, weights, offsets, np.array(x))
+        for x in itertools.product(range(len(unary)), repeat=nodes)
+    )
 
 
 def cut_by_scipy(unary, pairwise, weights, offsets, zero, one):
@@ -67,7 +70,9 @@ def cut_by_scipy(unary, pairwise, weights, offsets, zero, one):
     rows += [np.full(n, source), node]
     cols += [node, np.full(n, sink)]
     caps += [np.maximum(-lin, 0), np.maximum(lin, 0)]
-    graph = coo_array((np.concatenate(caps), (np.concatenate(rows), np.concatenate(cols))), shape=(n + 2, n + 2)).tocsr()
+    graph = coo_array(
+        (np.concatenate(caps), (np.concatenate(rows), np.concatenate(cols))), shape=(n + 2, n + 2)
+    ).tocsr()
     graph = graph.astype(np.int32)
     rest = graph - maximum_flow(graph, source, sink).flow
     rest.data[rest.data < 0] = 0
@@ -147,7 +152,11 @@ def test_stored_cases(name):
 def test_two_labels_are_solved_exactly(operator, seed):
     unary, pairwise, weights = random_problem(seed, 2, (3, 4), EIGHT)
     found = operator(unary, pairwise, weights, offsets=EIGHT)
-    assert int(found.energy) == best(unary, pairwise, weights, EIGHT) == energy(unary, pairwise, weights, EIGHT, found.labels)
+    assert (
+        int(found.energy)
+        == best(unary, pairwise, weights, EIGHT)
+        == energy(unary, pairwise, weights, EIGHT, found.labels)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -162,7 +171,13 @@ def test_against_all_labellings(seed):
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
 @pytest.mark.parametrize(
     ("shape", "offsets"),
-    [((9, 11), FOUR), ((7, 8), EIGHT), ((1, 12), FOUR), ((6, 9), ((2, 3), (0, -1))), ((3, 4, 5), ((1, 0, 0), (0, 1, 0), (0, -1, 1)))],
+    [
+        ((9, 11), FOUR),
+        ((7, 8), EIGHT),
+        ((1, 12), FOUR),
+        ((6, 9), ((2, 3), (0, -1))),
+        ((3, 4, 5), ((1, 0, 0), (0, 1, 0), (0, -1, 1))),
+    ],
 )
 @pytest.mark.parametrize("kind", ["potts", "linear"])
 def test_descents_are_those_of_scipy(shape, offsets, kind, dtype):
@@ -228,7 +243,9 @@ def test_fusion_keeps_the_better_of_what_it_joins():
     """Where two labellings differ in parts that do not touch, each part is the better one of the two."""
     rng = np.random.default_rng(18)
     unary, pairwise, weights = random_problem(18, 4, (9, 20), FOUR, linear(4))
-    problem = moves._problem("", _descent.Size((), 4, (9, 20)), FOUR, pairwise.astype(float), True, True, unary, weights)
+    problem = moves._problem(
+        "", _descent.Size((), 4, (9, 20)), FOUR, pairwise.astype(float), True, True, unary, weights
+    )
     one = rng.integers(0, 4, (9, 20))
     two, best_of_both = one.copy(), one.copy()
     for part, good in ((np.s_[1:4, 1:8], True), (np.s_[5:8, 2:6], False), (np.s_[2:7, 10:18], True)):
@@ -312,7 +329,10 @@ def test_scaling_of_floats(dtype, factor):
     wanted = energy(unary.astype(float), table.astype(float), weights.astype(float), FOUR, found.labels)
     assert float(found.energy) == pytest.approx(wanted, rel=1e-12, abs=0)
     ones = cv3gpu.alpha_expansion(
-        np.rint(unary / factor * 2**20).astype(int), linear(5) * 3, np.rint(weights / factor * 2**20 / 10).astype(int), offsets=FOUR
+        np.rint(unary / factor * 2**20).astype(int),
+        linear(5) * 3,
+        np.rint(weights / factor * 2**20 / 10).astype(int),
+        offsets=FOUR,
     )
     other = energy(unary.astype(float), table.astype(float), weights.astype(float), FOUR, ones.labels)
     assert float(found.energy) <= other * (1 + 1e-4)
@@ -460,19 +480,32 @@ REFUSALS = {
     "complex": (TypeError, "unary must have dtype", {"unary": np.zeros((3, 4, 5), complex)}),
     "bool": (TypeError, "edge_weights must have dtype", {"edge_weights": np.zeros((2, 4, 5), bool)}),
     "no label axis": (ValueError, r"unary must have shape \[..., L, H, W\]", {"unary": np.zeros((4, 5))}),
-    "no label": (ValueError, "unary must have a label at least", {"unary": np.zeros((0, 4, 5)), "pairwise": np.zeros((0, 0))}),
+    "no label": (
+        ValueError,
+        "unary must have a label at least",
+        {"unary": np.zeros((0, 4, 5)), "pairwise": np.zeros((0, 0))},
+    ),
     "table's shape": (ValueError, r"pairwise must have shape \[3, 3\]", {"pairwise": potts(4)}),
     "planes": (ValueError, r"edge_weights must have shape \[2, 4, 5\]", {"edge_weights": np.zeros((3, 4, 5))}),
     "not symmetric": (ValueError, r"be symmetric, got pairwise\[0, 2\] = 5.0", with_entry("pairwise", (0, 2), 5)),
     "negative pair": (ValueError, r"not be negative.*pairwise\[0, 1\] = -1", {"pairwise": -potts(3)}),
     "diagonal": (ValueError, r"zero on the diagonal, got pairwise\[1, 1\] = 2", with_entry("pairwise", (1, 1), 2)),
     "triangle": (
-        ValueError, r"be a metric, got pairwise\[0, 2\] = 4 > pairwise\[0, 1\] = 1 \+ pairwise\[1, 2\] = 1; alpha_beta_swap",
+        ValueError,
+        r"be a metric, got pairwise\[0, 2\] = 4 > pairwise\[0, 1\] = 1 \+ pairwise\[1, 2\] = 1; alpha_beta_swap",
         {"pairwise": linear(3) ** 2},
     ),
     "infinite pair": (ValueError, "pairwise must be finite, got inf", with_entry("pairwise", (0, 1), np.inf)),
-    "negative weight": (ValueError, "edge_weights must be finite and not negative, got -1", with_entry("edge_weights", (0, 1, 1), -1)),
-    "NaN weight": (ValueError, "edge_weights must be finite and not negative, got nan", with_entry("edge_weights", (1, 0, 0), np.nan)),
+    "negative weight": (
+        ValueError,
+        "edge_weights must be finite and not negative, got -1",
+        with_entry("edge_weights", (0, 1, 1), -1),
+    ),
+    "NaN weight": (
+        ValueError,
+        "edge_weights must be finite and not negative, got nan",
+        with_entry("edge_weights", (1, 0, 0), np.nan),
+    ),
     "infinite weight": (ValueError, "edge_weights must be finite", with_entry("edge_weights", (1, 0, 0), np.inf)),
     "NaN unary": (ValueError, "unary must hold no NaN and no -inf, got NaN", with_entry("unary", (1, 0, 0), np.nan)),
     "-inf unary": (ValueError, "unary must hold no NaN and no -inf, got -inf", with_entry("unary", (1, 0, 0), -np.inf)),
@@ -482,10 +515,15 @@ REFUSALS = {
     "unaries too large": (ValueError, "2.53 at a pixel", {"unary": np.full((3, 4, 5), 2**53 + 1)}),
     "floats too large": (ValueError, "2.960 in an image, got up to", {"unary": np.full((3, 4, 5), 1e300)}),
     "products too large": (
-        ValueError, "2.960 in an image, got up to inf",
+        ValueError,
+        "2.960 in an image, got up to inf",
         {"pairwise": 1e200 * potts(3), "edge_weights": np.full((2, 4, 5), 1e200)},
     ),
-    "no offsets": (ValueError, "offsets must hold at least one step", {"offsets": [], "edge_weights": np.zeros((0, 4, 5))}),
+    "no offsets": (
+        ValueError,
+        "offsets must hold at least one step",
+        {"offsets": [], "edge_weights": np.zeros((0, 4, 5))},
+    ),
     "offsets' type": (TypeError, "offsets must be a sequence", {"offsets": 1}),
     "an offset's type": (TypeError, r"offsets\[1\] must be a pair", {"offsets": ((1, 0), 1)}),
     "an offset's length": (ValueError, r"offsets\[1\] must be a pair", {"offsets": ((1, 0), (0, 1, 0))}),

@@ -57,7 +57,13 @@ def test_moves(quick, operator, dtype, wide):
 
 @pytest.mark.parametrize(
     ("shape", "offsets"),
-    [((1, 1), FOUR), ((1, 9), FOUR), ((17, 31), FOUR), ((6, 7), ((2, -3), (0, 1), (0, -1))), ((3, 3, 4), ((1, 0, 0), (0, 1, 0), (0, 1, -1)))],
+    [
+        ((1, 1), FOUR),
+        ((1, 9), FOUR),
+        ((17, 31), FOUR),
+        ((6, 7), ((2, -3), (0, 1), (0, -1))),
+        ((3, 3, 4), ((1, 0, 0), (0, 1, 0), (0, 1, -1))),
+    ],
 )
 def test_shapes_and_offsets(quick, shape, offsets):
     """One pixel without any edge, several blocks, long and opposite offsets, volumes."""

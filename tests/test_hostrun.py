@@ -94,9 +94,7 @@ def test_gemm(mode: str, order: str) -> None:
 def test_block_sum(mode: str, order: str) -> None:
     x = np.random.default_rng(0).integers(0, 100, 5000).astype(np.int32)
     out = np.zeros(1, np.int32)
-    launch(
-        HostBackend(mode, order), "functions.cu", "block_sum", (3,), (256,), x, out, np.int32(5000)
-    )
+    launch(HostBackend(mode, order), "functions.cu", "block_sum", (3,), (256,), x, out, np.int32(5000))
     assert out[0] == x.sum()
 
 
@@ -113,9 +111,7 @@ def test_hash_insert(mode: str, order: str) -> None:
     distinct, times = np.unique(keys, return_counts=True)
     np.testing.assert_array_equal(table[slot], keys)
     np.testing.assert_array_equal(np.sort(table[table != ALL_ONES_64]), distinct)
-    np.testing.assert_array_equal(
-        count[table != ALL_ONES_64][np.argsort(table[table != ALL_ONES_64])], times
-    )
+    np.testing.assert_array_equal(count[table != ALL_ONES_64][np.argsort(table[table != ALL_ONES_64])], times)
 
 
 @every_way
@@ -233,9 +229,7 @@ def test_floats_narrow_to_nearest_even() -> None:
     f16, bf16, tf32 = poisoned(n, np.uint16), poisoned(n, np.uint16), poisoned(n)
     backend = HostBackend("fast")
     sizes = (np.int32(n),)
-    launch(
-        backend, "functions.cu", "to_16_bit", (n // 1024,), (1024,), values, f16, bf16, tf32, *sizes
-    )
+    launch(backend, "functions.cu", "to_16_bit", (n // 1024,), (1024,), values, f16, bf16, tf32, *sizes)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = values.astype(np.float16), values.astype(ml_dtypes.bfloat16)
     number = ~np.isnan(values)
@@ -244,19 +238,14 @@ def test_floats_narrow_to_nearest_even() -> None:
         assert (got[~number] == 0x7FFF).all()
     finite = np.isfinite(values) & (np.abs(values) < 3e38)
     assert (tf32[finite].view(np.uint32) & 0x1FFF == 0).all()
-    assert (
-        np.abs(tf32[finite] - values[finite])
-        <= np.maximum(np.abs(values[finite]) * 2.0**-11, 2e-41)
-    ).all()
+    assert (np.abs(tf32[finite] - values[finite]) <= np.maximum(np.abs(values[finite]) * 2.0**-11, 2e-41)).all()
 
 
 @every_way
 def test_last_block_with_fence(mode: str, order: str) -> None:
     x = np.arange(8, dtype=np.int32)
     part, arrived, out = poisoned(8, np.int32), np.zeros(1, np.uint32), poisoned(1, np.int32)
-    launch(
-        HostBackend(mode, order), "functions.cu", "last_block", (8,), (32,), x, part, arrived, out
-    )
+    launch(HostBackend(mode, order), "functions.cu", "last_block", (8,), (32,), x, part, arrived, out)
     assert out[0] == x.sum()
 
 
@@ -292,9 +281,7 @@ def test_math() -> None:
 
 def test_overlapping_pointers_alias() -> None:
     data = np.zeros(8, np.float32)
-    launch(
-        HostBackend(), "functions.cu", "overlapping", (1,), (1,), data[:7], data[1:], np.int32(7)
-    )
+    launch(HostBackend(), "functions.cu", "overlapping", (1,), (1,), data[:7], data[1:], np.int32(7))
     np.testing.assert_array_equal(data, np.arange(8))
 
 
@@ -356,10 +343,7 @@ def test_unknown_names_and_compile_errors() -> None:
 
 
 def test_source_rewriting() -> None:
-    assert (
-        kernels_of('// extern "C" __global__ void a(\n' + source_of("faults.cu"))["bounded"]
-        == "2 * 16"
-    )
+    assert kernels_of('// extern "C" __global__ void a(\n' + source_of("faults.cu"))["bounded"] == "2 * 16"
     declaration = "extern __shared__ __align__(1024)\n  unsigned char smem[];\nint x;"
     text, alignment = translation_unit(declaration)
     assert alignment == 1024
@@ -416,9 +400,7 @@ FAULTS = [
     Fault("spin", HostError, "watchdog"),
     Fault("no_fence", RaceError, "race on argument 1 byte", (4, 4, 1, 1), blocks=4),
     Fault("misaligned", HostError, "misaligned", (160,)),
-    Fault(
-        "local_index", HostError, r"array index 6 out of range for 'int \[4\]'", (32, np.int32(6))
-    ),
+    Fault("local_index", HostError, r"array index 6 out of range for 'int \[4\]'", (32, np.int32(6))),
     Fault("division", HostError, "integer division by zero", (32, np.int32(0))),
     Fault("wide_shift", HostError, "shift of 'int' by 40", (32, np.int32(40))),
     Fault("not_in_mask", HostError, "lane 0 is not in its own mask fffffffe"),
@@ -534,9 +516,7 @@ def test_canary() -> None:
 
 
 def test_write_to_const_argument() -> None:
-    with pytest.raises(
-        HostError, match=r"write to argument 0, which the kernel declares const, at gemm\.cu:\d+"
-    ):
+    with pytest.raises(HostError, match=r"write to argument 0, which the kernel declares const, at gemm\.cu:\d+"):
         run_gemm(HostBackend("check"), "WRITE_CONST")
 
 
@@ -545,9 +525,7 @@ def test_const_argument_is_not_copied_back() -> None:
     sizes = np.int32([16, 16, 16])
     c = poisoned((16, 16))
     backend = HostBackend("fast")
-    launch(
-        backend, "gemm.cu", "gemm", (1, 1), (16, 16), a, a.copy(), c, *sizes, bugs=["WRITE_CONST"]
-    )
+    launch(backend, "gemm.cu", "gemm", (1, 1), (16, 16), a, a.copy(), c, *sizes, bugs=["WRITE_CONST"])
     assert (a == 1).all()
 
 
@@ -642,17 +620,13 @@ print("not reached")
 
 def test_address_sanitizer() -> None:
     compiler = os.environ.get("CXX") or "g++"
-    found = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True
-    )
+    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True)
     library = found.stdout.strip()
     if not os.path.isabs(library):
         pytest.skip("the compiler brings no libasan.so")
     script = ASAN_SCRIPT.format(root=str(Path(__file__).parents[1]))
     environment = os.environ | {"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert "correct kernels pass" in done.stdout, done.stderr
     assert "not reached" not in done.stdout
     # what lies behind the buffer decides who sees it first: the sanitizer, or the guard pages
@@ -676,10 +650,7 @@ extern "C" __global__ void k(const float* x, float* y) {
 """
     x, y = np.zeros(32, np.float32), np.zeros(256, np.float32)
     kernel = HostBackend("check").cuda_kernel(source, "k")
-    rows = {
-        (row.place, row.space, row.kind): row
-        for row in profile(kernel, (1, 1, 1), (32, 1, 1), [at(x), at(y)])
-    }
+    rows = {(row.place, row.space, row.kind): row for row in profile(kernel, (1, 1, 1), (32, 1, 1), [at(x), at(y)])}
     assert rows["kernel.cu:5", "shared", "store"].cost == 32
     assert rows["kernel.cu:5", "global", "load"].cost == 4
     assert rows["kernel.cu:5", "global", "load"].ideal == 4

@@ -147,9 +147,7 @@ def outside(y: Any) -> None:
 def test_numba_elementwise(mode: str, order: str) -> None:
     x = np.random.default_rng(0).random(1000, np.float32)
     y = x.copy()
-    HostBackend(mode, order).numba_kernel(elementwise)(
-        (4, 1, 1), (256, 1, 1), [y, x, np.float32(2)]
-    )
+    HostBackend(mode, order).numba_kernel(elementwise)((4, 1, 1), (256, 1, 1), [y, x, np.float32(2)])
     np.testing.assert_allclose(y, x + 2 * x * x + np.exp(-x), rtol=1e-5)
 
 
@@ -185,9 +183,7 @@ def test_numba_faults(order: str) -> None:
     with pytest.raises(RaceError, match="race on shared array 0") as race:
         backend.numba_kernel(race_in_shared)((1, 1, 1), (32, 1, 1), [x, out])
     assert line(race_in_shared, 4) in str(race.value)
-    with pytest.raises(
-        HostError, match=r"out-of-bounds write .* argument 0 \(120 bytes\)"
-    ) as stray:
+    with pytest.raises(HostError, match=r"out-of-bounds write .* argument 0 \(120 bytes\)") as stray:
         backend.numba_kernel(outside)((1, 1, 1), (32, 1, 1), [out[:30]])
     assert line(outside, 1) in str(stray.value)
 

@@ -22,8 +22,16 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(kernels.text(name))
 
     def forget() -> None:
-        for cached in (kernels.files, kernels.text, kernels.header, kernels.variants,
-                       _kernel.specialise, _kernel.signature, _kernel.kernel_names, _kernel.kernel):
+        for cached in (
+            kernels.files,
+            kernels.text,
+            kernels.header,
+            kernels.variants,
+            _kernel.specialise,
+            _kernel.signature,
+            _kernel.kernel_names,
+            _kernel.kernel,
+        ):
             cached.cache_clear()  # type: ignore[attr-defined]
 
     monkeypatch.setattr(kernels, "_HERE", tmp_path)
@@ -79,7 +87,9 @@ def test_text_is_self_contained_and_names_its_lines(sources: Path) -> None:
     assert (name, int(first) + place - directive - 1) == ('"scale.cu"', SCALE.splitlines().index(lines[place]) + 1)
 
 
-@pytest.mark.parametrize("constants", [{}, {"real": "float16", "N": 1}, {"real": "float32"}, {"real": "x; evil", "N": 1}])
+@pytest.mark.parametrize(
+    "constants", [{}, {"real": "float16", "N": 1}, {"real": "float32"}, {"real": "x; evil", "N": 1}]
+)
 def test_undeclared_constants_are_refused(sources: Path, constants: dict[str, Any]) -> None:
     (sources / "scale.cu").write_text(SCALE)
     with pytest.raises(ValueError, match=r"kernel scale\.cu: constants must be among those declared"):
@@ -115,7 +125,9 @@ def test_grid_and_argument_count_are_checked(sources: Path, host_backend: Any) -
     launch = _kernel.kernel("scale.cu", "scale", real="float32", N=1)
     with pytest.raises(TypeError, match=r"kernel scale: takes 5 arguments \(x, y, a, n, far\), got 2"):
         launch((1,), 32, y, y)
-    with pytest.raises(ValueError, match=r"kernel scale: grid must be at most 2147483647 x 65535 x 65535, got \(1, 65536, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"kernel scale: grid must be at most 2147483647 x 65535 x 65535, got \(1, 65536, 1\)"
+    ):
         launch((1, 65536), 32, y, y, 1.0, 3, 0)
 
 
@@ -123,7 +135,9 @@ def test_compile_error_names_file_and_line(sources: Path) -> None:
     pytest.importorskip("cuda.bindings.nvrtc")
     (sources / "scale.cu").write_text(SCALE.replace("y[i] =", "z[i] ="))
     text = _kernel.specialise("scale.cu", real="float32", N=1)
-    with pytest.raises(KernelCompileError, match=r"kernel scale\.cu does not compile for sm_90:\n.*scale\.cu\(11\).*\"z\""):
+    with pytest.raises(
+        KernelCompileError, match=r"kernel scale\.cu does not compile for sm_90:\n.*scale\.cu\(11\).*\"z\""
+    ):
         _kernel.compile_source(text, "scale.cu", 90)
 
 
@@ -206,8 +220,11 @@ def test_family_is_told_without_imports() -> None:
 
 def test_mixed_libraries_and_devices_are_refused_by_name() -> None:
     weight = np.ones((1, 1, 1, 1), np.float32)
-    with pytest.raises(TypeError, match="conv2d: all arrays must be of one library and on one device, "
-                                        "got x is cupy on cuda:1, weight is numpy on cpu"):
+    with pytest.raises(
+        TypeError,
+        match="conv2d: all arrays must be of one library and on one device, "
+        "got x is cupy on cuda:1, weight is numpy on cpu",
+    ):
         cv3gpu.conv2d(FakeCupyArray(), weight)
 
 

@@ -86,7 +86,9 @@ def test_figures_of_a_matrix(path: Any) -> None:
     pred, target = maps(rng, (30, 31), 4)
     pred[pred == 2], target[target == 2] = 0, 0
     matrix = cv3gpu.confusion_matrix(path.array(pred), path.array(target), 5)
-    iou = [(np.logical_and(pred == c, target == c).sum(), np.logical_or(pred == c, target == c).sum()) for c in (0, 1, 3)]
+    iou = [
+        (np.logical_and(pred == c, target == c).sum(), np.logical_or(pred == c, target == c).sum()) for c in (0, 1, 3)
+    ]
     ious = [i / u for i, u in iou]
     got = path.numpy(class_iou(matrix))
     np.testing.assert_allclose(got[[0, 1, 3]], ious, rtol=1e-14)
@@ -223,7 +225,9 @@ def test_images_that_lack_classes(path: Any) -> None:
     target[0, :, 4:] = pred[0, :, 4:] = 1  # found
     pred[1, 2:5, 2:5] = 1  # not there: a 0, and half of the image's mean
     got = cv3gpu.boundary_f1(path.array(pred), path.array(target), 1.0, n_classes=2)
-    assert got == pytest.approx((1 + 0 + 1) / 3)  # the border of class 0 is not there either; the third has class 0 alone
+    assert got == pytest.approx(
+        (1 + 0 + 1) / 3
+    )  # the border of class 0 is not there either; the third has class 0 alone
     both = path.array(np.full((1, 4, 5), 9)), path.array(np.full((1, 4, 5), 9))
     assert math.isnan(cv3gpu.boundary_f1(*both, 1.0, n_classes=2))
     more = (path.array(np.concatenate([x, np.full((1, 8, 9), 9)])) for x in (pred, target))
@@ -347,8 +351,10 @@ def test_parts_against_brute_force(path: Any, given: bool) -> None:
     assert got.classes.tolist() == sorted(want)
     np.testing.assert_array_equal(np.stack([got.tp, got.fp, got.fn], 1), rows[:, :3])
     np.testing.assert_allclose(got.iou, rows[:, 3], rtol=1e-13)
-    assert got.tp.sum() > 10 and got.fp.sum() and got.pq == pytest.approx(
-        np.mean(rows[:, 3] / (rows[:, 0] + rows[:, 1] / 2 + rows[:, 2] / 2))
+    assert (
+        got.tp.sum() > 10
+        and got.fp.sum()
+        and got.pq == pytest.approx(np.mean(rows[:, 3] / (rows[:, 0] + rows[:, 1] / 2 + rows[:, 2] / 2)))
     )
 
 
@@ -359,7 +365,10 @@ def test_views_of_parts() -> None:
     assert same.pq == same.sq == same.rq == 1
     swapped = np.array([[2, 2, 1, 1, 0, 0]] * 4)
     wrong = cv3gpu.panoptic_quality(target, target, label_divisor=1000, pred_parts=swapped, target_parts=parts)
-    assert wrong.rq == 1 and wrong.iou.tolist() == [pytest.approx(1 / 3), 1.0]  # what is outside is right, both parts wrong
+    assert wrong.rq == 1 and wrong.iou.tolist() == [
+        pytest.approx(1 / 3),
+        1.0,
+    ]  # what is outside is right, both parts wrong
     unsure = np.where(parts == 2, 7, parts)
     half = cv3gpu.panoptic_quality(
         target, target, label_divisor=1000, pred_parts=unsure, target_parts=parts, ignore_part=7
@@ -367,7 +376,9 @@ def test_views_of_parts() -> None:
     assert half.iou[0] == pytest.approx(2 / 3)  # 0 and 1 are right, 2 is missed
     no_parts = cv3gpu.panoptic_quality(target, target, pred_parts=parts * 0, target_parts=parts * 0)
     assert no_parts.pq == 1 and no_parts.tp == 2
-    none = cv3gpu.panoptic_quality(*[np.zeros((0, 3, 3), int)] * 2, pred_parts=np.zeros((0, 3, 3), int), target_parts=np.zeros((0, 3, 3), int))
+    none = cv3gpu.panoptic_quality(
+        *[np.zeros((0, 3, 3), int)] * 2, pred_parts=np.zeros((0, 3, 3), int), target_parts=np.zeros((0, 3, 3), int)
+    )
     assert math.isnan(none.pq)
 
 

@@ -170,7 +170,12 @@ def test_any_size_and_scores_before_enlargement(name: str) -> None:
 
 def test_other_channels() -> None:
     assert models.unet(2, in_channels=1, base_channels=4)(images(16, 16, channels=1)).shape == (2, 2, 16, 16)
-    assert models.deeplabv3plus(2, backbone="resnet18", in_channels=4, base_channels=4)(images(32, 32, channels=4)).shape[1] == 2
+    assert (
+        models.deeplabv3plus(2, backbone="resnet18", in_channels=4, base_channels=4)(images(32, 32, channels=4)).shape[
+            1
+        ]
+        == 2
+    )
 
 
 def test_aux_in_training_only() -> None:
@@ -260,7 +265,9 @@ def test_output_stride_is_the_one_asked_for(name: str, stride: int) -> None:
 
 def test_rates_follow_the_output_stride() -> None:
     def rates(network: Any) -> list[int]:
-        return [m.dilation[0] for m in network.classifier.modules() if getattr(m, "dilation", None) and m.dilation[0] > 1]
+        return [
+            m.dilation[0] for m in network.classifier.modules() if getattr(m, "dilation", None) and m.dilation[0] > 1
+        ]
 
     assert rates(small("deeplabv3")) == [12, 24, 36] and rates(small("deeplabv3", output_stride=16)) == [6, 12, 18]
     assert rates(small("deeplabv3-mobile")) == [12, 24, 36]

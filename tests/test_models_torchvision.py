@@ -35,7 +35,10 @@ def theirs(name: str, **options: Any) -> Any:
 def test_the_same_keys_in_the_same_order(name: str, aux: bool) -> None:
     make, options = NETWORKS[name]
     with torch.device("meta"):
-        ours, wanted = make(21, aux=aux, **options).state_dict(), theirs(name, aux_loss=aux, num_classes=21).state_dict()
+        ours, wanted = (
+            make(21, aux=aux, **options).state_dict(),
+            theirs(name, aux_loss=aux, num_classes=21).state_dict(),
+        )
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in wanted.items()}
     assert (len(ours) == 676) if (name, aux) == ("deeplabv3_resnet101", True) else True
 
@@ -66,7 +69,10 @@ def test_the_same_logits_both_ways(name: str) -> None:
 
 def test_mobilenet_v2_has_their_features() -> None:
     torch.manual_seed(0)
-    wanted, ours = mobilenet_v2(weights=None).features[:-1].double().eval(), _backbones.MobileNetV2(3, 1.0, 32).double().eval()
+    wanted, ours = (
+        mobilenet_v2(weights=None).features[:-1].double().eval(),
+        _backbones.MobileNetV2(3, 1.0, 32).double().eval(),
+    )
     ours.load_state_dict(wanted.state_dict(), strict=True)
     x = torch.randn(1, 3, 64, 48, dtype=torch.float64)
     with torch.no_grad():

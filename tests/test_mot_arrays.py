@@ -132,7 +132,9 @@ def test_an_evaluator_computes_where_its_frames_are(kernel_path, monkeypatch, fo
                 args += [ids, box]
                 corners = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1)
                 arrays_ += [kernel_path.array(ids), kernel_path.array(corners if format == "xyxy" else box)]
-            here.update(*(mot.Tracks(np.full(len(i), frame), i, b) for i, b in zip(args[::2], args[1::2], strict=True)), name)
+            here.update(
+                *(mot.Tracks(np.full(len(i), frame), i, b) for i, b in zip(args[::2], args[1::2], strict=True)), name
+            )
             there.update_frame(name, frame, *arrays_, format=format)
     here.lengths["b"] = 9
     monkeypatch.setattr(accumulate, "evaluate", None)
@@ -156,7 +158,12 @@ SIDE = {"frame": np.array([1, 2]), "id": np.array([1, 1]), "box": np.ones((2, 4)
         ({"box": np.ones((2, 4), int)}, {}, TypeError, r"gt.box must have dtype float32 or float64, got int64"),
         ({"sequence": np.zeros(3, int)}, {}, ValueError, r"gt.sequence must have shape \[2\], got \(3,\)"),
         ({}, {"benchmark": "MOT17"}, ValueError, r"gt.score must be given for MOT17, got None"),
-        ({"score": np.ones(2), "class_": np.ones(2, int)}, {"benchmark": "KITTI"}, ValueError, r"benchmark must be one of"),
+        (
+            {"score": np.ones(2), "class_": np.ones(2, int)},
+            {"benchmark": "KITTI"},
+            ValueError,
+            r"benchmark must be one of",
+        ),
         ({}, {"benchmark": "KITTI"}, ValueError, r"benchmark must be one of 'MOT15'"),
         ({}, {"metrics": ("mota",)}, ValueError, r"metrics must be one of 'hota', 'clear'"),
         ({}, {"n_sequences": 0}, ValueError, r"n_sequences must be from 1"),

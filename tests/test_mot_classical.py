@@ -155,7 +155,9 @@ def byte_by_track(found: mot.Tracks, high: float, low: float, begin: float, max_
 
         def go_on(t: Any, row: int, now: int = frame) -> None:
             b = found.box[row]
-            t.update(np.array([b[0] + b[2] / 2, b[1] + b[3] / 2, b[2] / b[3], b[3]]), np.array(noise(t.x[3], 1 / 20, 1e-1)))
+            t.update(
+                np.array([b[0] + b[2] / 2, b[1] + b[3] / 2, b[2] / b[3], b[3]]), np.array(noise(t.x[3], 1 / 20, 1e-1))
+            )
             t.sure, t.updated = True, now
 
         pairs = matched(pool, strong, True, limit)

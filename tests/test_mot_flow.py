@@ -60,7 +60,9 @@ def check_flow(path: Any, edges: np.ndarray, link: np.ndarray, detection: np.nda
     assert outs.max(initial=0) <= 1 and ins.max(initial=0) <= 1
     assert used[edges[:, active]].all()
     entry, leave = np.broadcast_to(entry, n), np.broadcast_to(leave, n)
-    value = link[active].sum() + detection[used].sum() + entry[used & (ins == 0)].sum() + leave[used & (outs == 0)].sum()
+    value = (
+        link[active].sum() + detection[used].sum() + entry[used & (ins == 0)].sum() + leave[used & (outs == 0)].sum()
+    )
     assert found.objective == pytest.approx(value, abs=1e-9)
     assert found.objective == pytest.approx(best_flow(edges, link, detection, entry, leave), abs=1e-6)
 
@@ -117,7 +119,9 @@ def test_rounding_properties(seed: int, n: int, count: int) -> None:
     exact = mot.round_trajectories(edges, scores, n)
     greedy = mot.round_trajectories(edges, scores, n, method="greedy")
     assert exact.objective <= greedy.objective + 1e-12 <= 1e-12
-    assert exact.objective == pytest.approx(best_rounding(edges, scores, n), abs=1e-9) if count else exact.objective == 0
+    assert (
+        exact.objective == pytest.approx(best_rounding(edges, scores, n), abs=1e-9) if count else exact.objective == 0
+    )
     assert 2 * (exact.objective - 1e-12) <= 2 * greedy.objective <= exact.objective + 1e-9  # half of the best at least
     turned = mot.round_trajectories(edges[::-1], scores, n)
     assert turned.objective == pytest.approx(exact.objective, abs=1e-12)
@@ -211,7 +215,9 @@ def test_nothing_to_fill_keeps_all() -> None:
     empty = mot.Tracks(frame=[], id=[], box=np.zeros((0, 4)))
     assert len(mot.interpolate(empty, 5)) == 0
     corner = np.array([[9.0, 9.0], [11.0, 9.0]])
-    tracks = mot.Tracks(frame=[2, 1], id=[0, 0], box=[[1, 0, 10, 9], [0, 0, 9, 9]], corner=corner[::-1], ignored=[[0, 0, 5, 5]])
+    tracks = mot.Tracks(
+        frame=[2, 1], id=[0, 0], box=[[1, 0, 10, 9], [0, 0, 9, 9]], corner=corner[::-1], ignored=[[0, 0, 5, 5]]
+    )
     same = mot.interpolate(tracks, 5)
     assert same.frame.tolist() == [1, 2] and same.corner.tolist() == corner.tolist() and len(same.ignored) == 1
 

@@ -63,7 +63,9 @@ def all_distances(nodes: dict[str, np.ndarray], max_gap: int) -> np.ndarray:
     return np.where((gap > 0) & (gap <= max_gap), distance, np.inf)
 
 
-def by_all_pairs(nodes: dict[str, np.ndarray], max_gap: int, k: int, most: float = np.inf, both: bool = True) -> np.ndarray:
+def by_all_pairs(
+    nodes: dict[str, np.ndarray], max_gap: int, k: int, most: float = np.inf, both: bool = True
+) -> np.ndarray:
     distance = all_distances(nodes, max_gap)
     distance[distance > most] = np.inf
     either = np.minimum(distance, distance.T)
@@ -148,7 +150,9 @@ def test_one_node_far_after_the_others(path: Any) -> None:
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 50), st.integers(1, 9), st.integers(1, 20), st.booleans(), st.booleans())
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 50), st.integers(1, 9), st.integers(1, 20), st.booleans(), st.booleans()
+)
 def test_properties_of_links(seed: int, n: int, gap: int, k: int, tracklets: bool, both: bool) -> None:
     nodes = scene(np.random.default_rng(seed), n, 12, tracklets=tracklets, moving=True)
     found = mot.candidate_edges(**nodes, max_gap=gap, k=k, reciprocal=both)

@@ -362,7 +362,12 @@ def test_numbers_are_tensors(device: str) -> None:
     close(cv3gpu.dense_crf(**arrays, **pairs), want)
     matrices = {k: x if k in counts else (-x * np.eye(3)).tolist() for k, x in numbers.items()}
     close(cv3gpu.dense_crf(**arrays, **matrices), want)
-    whole = {"theta_gamma": 2, "theta_alpha": (3, 4), "compat_smooth": 1, "compat_bilateral": torch.tensor([-2, -1, -3])}
+    whole = {
+        "theta_gamma": 2,
+        "theta_alpha": (3, 4),
+        "compat_smooth": 1,
+        "compat_bilateral": torch.tensor([-2, -1, -3]),
+    }
     close(cv3gpu.dense_crf(**arrays, **whole), cv3gpu.dense_crf(**plain(arrays), **plain(whole)))
     singles = {k: np.array(x, np.float32) for k, x in numbers.items()}
     close(cv3gpu.dense_crf(**arrays, **singles), cv3gpu.dense_crf(**plain(arrays), **singles))
@@ -734,7 +739,9 @@ def toy(device: str, dtype: Any = torch.float32) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(2)
     target = torch.zeros((2, 8, 10), dtype=torch.int64, device=device)
     target[0, :, 5:] = target[1, 3:] = 1
-    image = 60.0 + 100 * target[:, None].expand(-1, 3, -1, -1) + leaf(rng.normal(0, 8, (2, 3, 8, 10)), device, grad=False)
+    image = (
+        60.0 + 100 * target[:, None].expand(-1, 3, -1, -1) + leaf(rng.normal(0, 8, (2, 3, 8, 10)), device, grad=False)
+    )
     noise = leaf(rng.normal(0, 1.2, (2, 2, 8, 10)), device, grad=False)
     logits = functional.one_hot(target, 2).movedim(-1, 1) + noise
     return logits.to(dtype), image.to(dtype), target
@@ -921,7 +928,11 @@ def test_layer_refuses(name: str) -> None:
 @pytest.mark.parametrize(
     ("logits", "image", "text"),
     [
-        ((2, 2, 4, 5), (2, 3, 8, 10), r"image must have shape \[2, C, 4, 5\], got \(2, 3, 8, 10\); it must have the logits'"),
+        (
+            (2, 2, 4, 5),
+            (2, 3, 8, 10),
+            r"image must have shape \[2, C, 4, 5\], got \(2, 3, 8, 10\); it must have the logits'",
+        ),
         ((2, 2, 4, 5), (2, 4, 5, 3), r"image must have shape \[2, C, 4, 5\], got .*channels first"),
         ((2, 2, 4, 5), (3, 4, 5), r"image must have shape \[2, C, 4, 5\]"),
         ((2, 3, 4, 5), (2, 3, 4, 5), r"logits must have shape \[2, 2, 4, 5\], got \(2, 3, 4, 5\)"),

@@ -145,7 +145,9 @@ def test_vjps_are_the_gradients(device: str) -> None:
 @pytest.mark.parametrize("name", ["edge_step", "message_sums"])
 def test_first_derivatives_only(name: str, device: str) -> None:
     s = step_of(device)
-    out = edge_step(*s[:4], s.graph) if name == "edge_step" else message_sums(*s[:1], s.edges, s.past, s.future, s.graph)
+    out = (
+        edge_step(*s[:4], s.graph) if name == "edge_step" else message_sums(*s[:1], s.edges, s.past, s.future, s.graph)
+    )
     (grad,) = torch.autograd.grad(out.square().sum(), s.nodes, create_graph=True)
     with pytest.raises(NotImplementedError, match=rf"^{name}_vjp: no gradient is implemented \({name} has first"):
         grad.sum().backward()

@@ -29,9 +29,7 @@ pytestmark = [
 ]
 
 
-def uniform(
-    shape: tuple[int, ...], device: str, dtype: Any = torch.float64, seed: int = 0, grad: bool = True
-) -> Any:
+def uniform(shape: tuple[int, ...], device: str, dtype: Any = torch.float64, seed: int = 0, grad: bool = True) -> Any:
     """A leaf of values in [-1, 1], so that a sum of K products has Σ|terms| ≤ K."""
     values = np.random.default_rng([seed, *shape]).uniform(-1, 1, shape)
     return torch.tensor(values, device=device).to(dtype).requires_grad_(grad)
@@ -93,9 +91,7 @@ INTERPOLATE: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 
 
-def conv_case(
-    name: str, device: str, dtype: Any = torch.float64
-) -> tuple[Any, Any, Any, dict[str, Any], int]:
+def conv_case(name: str, device: str, dtype: Any = torch.float64) -> tuple[Any, Any, Any, dict[str, Any], int]:
     """x, weight, bias, the other arguments, and a bound on the number of terms of any sum."""
     x_shape, weight_shape, options = CONV[name]
     x = uniform(x_shape, device, dtype, 1)
@@ -169,9 +165,7 @@ def test_opcheck_interpolate(name: str, layout: str, device: str) -> None:
     )
     ops = torch.ops.cv3gpu
     library.opcheck(ops.interpolate.default, (x, size, *rest))
-    grad = with_layout(
-        uniform(tuple(ops.interpolate(x, size, *rest).shape), device, torch.float32, 4), layout
-    )
+    grad = with_layout(uniform(tuple(ops.interpolate(x, size, *rest).shape), device, torch.float32, 4), layout)
     library.opcheck(ops.interpolate_adjoint.default, (grad, list(shape[2:]), *rest))
 
 
@@ -220,9 +214,7 @@ def test_conv2d_agrees_with_torch(name: str, layout: str, device: str) -> None:
     close(got, want, terms)
     grad = uniform(tuple(want.shape), device, seed=4, grad=False)
     inputs = (x, weight, bias)
-    for a, b in zip(
-        torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True):
         close(a, b, max(terms, grad[:, 0].numel()))
 
 
@@ -258,9 +250,7 @@ def test_conv2d_derivatives_one_by_one(name: str, mask: tuple[bool, ...], device
         return cv3gpu.conv2d(x, weight, bias, **options)
 
     assert gradcheck(run, inputs)
-    if (
-        mask[0] or mask[1]
-    ):  # of the bias alone, the second derivative is zero, and torch has no graph to check
+    if mask[0] or mask[1]:  # of the bias alone, the second derivative is zero, and torch has no graph to check
         assert gradgradcheck(run, inputs)
 
 
@@ -322,9 +312,7 @@ def test_backward_of_a_public_call(device: str) -> None:
     x, weight, bias, options, terms = conv_case("padded", device)
     cv3gpu.conv2d(2 * x, weight.exp(), bias, **options).square().sum().backward()  # x is no leaf of the call
     got = [t.grad for t in (x, weight, bias)]
-    wanted = torch.autograd.grad(
-        torch_conv2d(2 * x, weight.exp(), bias, **options).square().sum(), (x, weight, bias)
-    )
+    wanted = torch.autograd.grad(torch_conv2d(2 * x, weight.exp(), bias, **options).square().sum(), (x, weight, bias))
     for a, b in zip(got, wanted, strict=True):
         close(a, b, 64 * terms**2)
 
@@ -496,18 +484,14 @@ def test_kernels_below_the_dispatcher(host_backend: Any) -> None:
     close(got, want, terms)
     grad = uniform(tuple(want.shape), "cpu", torch.float32, 4, grad=False)
     inputs = (x, weight, bias)
-    for a, b in zip(
-        torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True):
         close(a, b, 64)
 
 
 # ---- transforms -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "dims", [d for d in itertools.product([None, 0], repeat=3) if any(i == 0 for i in d)]
-)
+@pytest.mark.parametrize("dims", [d for d in itertools.product([None, 0], repeat=3) if any(i == 0 for i in d)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_vmap_of_conv2d_and_its_gradients(dims: tuple[int | None, ...], groups: int, device: str) -> None:
     shapes = (2, 4, 5, 4), (6, 4 // groups, 3, 2), (6,)
@@ -562,9 +546,7 @@ def test_jacobian_and_hessian(device: str) -> None:
     jacobian = torch.func.jacrev(lambda x: cv3gpu.conv2d(x, weight, **options))(x)
     close(jacobian, torch.func.jacrev(lambda x: torch_conv2d(x, weight, **options))(x), 64)
     hessian = torch.func.jacrev(torch.func.jacrev(lambda x: cv3gpu.conv2d(x, weight).square().sum()))(x)
-    close(
-        hessian, torch.func.jacrev(torch.func.jacrev(lambda x: torch_conv2d(x, weight).square().sum()))(x), 64
-    )
+    close(hessian, torch.func.jacrev(torch.func.jacrev(lambda x: torch_conv2d(x, weight).square().sum()))(x), 64)
 
 
 @pytest.mark.parametrize("dims", [(0, 0), (1, None), (None, 0)])

@@ -39,7 +39,11 @@ def leaf(shape: tuple[int, ...], device: str, dtype: Any = torch.float64, layout
 
 
 def tensors(
-    device: str, dtype: Any = torch.float64, layout: str = "contiguous", channels: int = 3, size: tuple[int, int] = (5, 6)
+    device: str,
+    dtype: Any = torch.float64,
+    layout: str = "contiguous",
+    channels: int = 3,
+    size: tuple[int, int] = (5, 6),
 ) -> dict[str, Any]:
     """x, both weights, and all vectors, of 4 output channels."""
     return {
@@ -242,8 +246,10 @@ class Parts(torch.nn.Module):
         self.pointwise = torch.nn.Conv2d(3, 5, 1, bias=bias)
         self.mid_norm = torch.nn.BatchNorm2d(3, eps=1e-3) if norms else torch.nn.Identity()
         self.norm = torch.nn.BatchNorm2d(5, eps=1e-3) if norms else torch.nn.Identity()
-        self.activate = [{None: torch.nn.Identity(), "relu": torch.nn.ReLU(), "relu6": torch.nn.ReLU6()}[words.get(k)]
-                         for k in ("mid_activation", "activation")]
+        self.activate = [
+            {None: torch.nn.Identity(), "relu": torch.nn.ReLU(), "relu6": torch.nn.ReLU6()}[words.get(k)]
+            for k in ("mid_activation", "activation")
+        ]
 
     def forward(self, x: Any) -> Any:
         x = self.activate[0](self.mid_norm(self.depthwise(x)))
@@ -254,7 +260,12 @@ class Parts(torch.nn.Module):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
     ("norms", "words"),
-    [(False, {}), (True, {}), (True, {"mid_activation": "relu6"}), (True, {"mid_activation": "relu", "activation": "relu"})],
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"mid_activation": "relu6"}),
+        (True, {"mid_activation": "relu", "activation": "relu"}),
+    ],
 )
 def test_layer_is_its_parts(norms: bool, words: dict[str, Any], bias: bool, layout: str, device: str) -> None:
     theirs = Parts(bias, norms, words).double().to(device)

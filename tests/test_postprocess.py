@@ -80,10 +80,18 @@ def test_refine_is_differentiable() -> None:
     [
         (TypeError, "refine: logits must be a torch.Tensor, got ndarray", {"logits": np.zeros((1, 2, 3, 4))}),
         (TypeError, "refine: logits must have dtype float16 .* got int64", {"logits": torch.zeros(1, 2, 3, 4).long()}),
-        (ValueError, r"refine: logits must have shape \[N, L, h, w\], got \(2, 3, 4\)", {"logits": torch.zeros(2, 3, 4)}),
+        (
+            ValueError,
+            r"refine: logits must have shape \[N, L, h, w\], got \(2, 3, 4\)",
+            {"logits": torch.zeros(2, 3, 4)},
+        ),
         (TypeError, "refine: image must be a torch.Tensor, got None", {"image": None}),
         (TypeError, "refine: image must have dtype .* got int32", {"image": torch.zeros(1, 3, 8, 8).int()}),
-        (ValueError, r"refine: image must have shape \[1, C, H, W\], got \(2, 3, 8, 8\)", {"image": torch.zeros(2, 3, 8, 8)}),
+        (
+            ValueError,
+            r"refine: image must have shape \[1, C, H, W\], got \(2, 3, 8, 8\)",
+            {"image": torch.zeros(2, 3, 8, 8)},
+        ),
         (ValueError, r"refine: image must have shape \[1, C, H, W\], got \(8, 8, 3\)", {"image": torch.zeros(8, 8, 3)}),
         (TypeError, "refine: align_corners must be True or False", {"align_corners": 1}),
         (ValueError, "n_iter must be from 0", {"n_iter": -1}),
@@ -116,7 +124,9 @@ def test_layer_sees_the_picture() -> None:
     large = functional.interpolate(network(x), (H, W), mode="bilinear", align_corners=False)
     torch.testing.assert_close(layer(x), crf(large, image), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(WithCRF(network, crf)(x), crf(large, x), rtol=1e-4, atol=1e-4)
-    assert set(layer.state_dict()) == {f"network.{k}" for k in network.state_dict()} | {f"crf.{k}" for k in crf.state_dict()}
+    assert set(layer.state_dict()) == {f"network.{k}" for k in network.state_dict()} | {
+        f"crf.{k}" for k in crf.state_dict()
+    }
     assert layer.double().mean.dtype == torch.float64
 
 
@@ -124,7 +134,10 @@ def test_end_to_end_training_lowers_the_loss() -> None:
     image, labels = scene()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    layer, x = WithCRF(network, DenseCRF(2, theta_alpha=12.0, compat_bilateral=2.0, n_iter=3), mean=MEAN, std=STD), normalised(image)
+    layer, x = (
+        WithCRF(network, DenseCRF(2, theta_alpha=12.0, compat_bilateral=2.0, n_iter=3), mean=MEAN, std=STD),
+        normalised(image),
+    )
     rates = [{"params": network.parameters(), "lr": 0.05}, {"params": layer.crf.parameters(), "lr": 0.01}]
     optimizer, losses = torch.optim.SGD(rates), []
     for step in range(3):
@@ -335,7 +348,10 @@ def test_a_file_of_another_program(tmp_path: Any) -> None:
         ("arguments must be an object, got 4", {"arguments": 4}),
         ("must hold a network and its weights, got .*unexpected keyword", {"arguments": {"depths": 3}}),
         ("must hold a network and its weights, got .*base_channels", {"arguments": {"base_channels": "wide"}}),
-        ("must hold a network and its weights, got .*base_channels must be from 4", {"arguments": {"base_channels": 2**17}}),
+        (
+            "must hold a network and its weights, got .*base_channels must be from 4",
+            {"arguments": {"base_channels": 2**17}},
+        ),
         ("must hold a network and its weights, got .*size mismatch", {"arguments": {"base_channels": 2**12}}),
         ("must hold a network and its weights, got .*size mismatch", {"num_classes": 4, "names": None}),
         ("mean must be three numbers, got .*True", {"mean": [True, 1, 1]}),

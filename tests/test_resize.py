@@ -176,7 +176,9 @@ def test_kernels(kernel_path: Any, mode: str, layout: str, dtype: str) -> None:
         check(kernel_path, Case(shape, {"mode": mode, "size": size}, layout), dtype, rng)
 
 
-@pytest.mark.parametrize("options", [{"align_corners": True}, {"antialias": True}, {"antialias": True, "align_corners": True}])
+@pytest.mark.parametrize(
+    "options", [{"align_corners": True}, {"antialias": True}, {"antialias": True, "align_corners": True}]
+)
 @pytest.mark.parametrize("mode", SMOOTH)
 def test_kernels_of_the_smooth_modes(kernel_path: Any, mode: str, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(2)

@@ -108,7 +108,9 @@ def assert_close(got: np.ndarray, wanted: np.ndarray, total: np.ndarray, dtype: 
         allowed = allowed + rounded * 0.5 * TABLE[dtype].output * total
     assert got.shape == wanted.shape
     error = np.abs(got.astype(np.float64) - wanted)
-    assert (error <= allowed).all(), f"{(error / allowed).max():.3g} times what is allowed, at {np.argmax(error / allowed)}"
+    assert (error <= allowed).all(), (
+        f"{(error / allowed).max():.3g} times what is allowed, at {np.argmax(error / allowed)}"
+    )
 
 
 def given_to(path: Any, arrays: dict[str, np.ndarray], dtype: str, layout: str) -> dict[str, Any]:
@@ -259,17 +261,13 @@ def test_kernels_agree_with_float64(kernel_path: Any, fused: None, name: str, dt
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", ["plain", "all between and after", "axes differ"])
-def test_two_kernels_give_the_same(
-    kernel_path: Any, monkeypatch: pytest.MonkeyPatch, name: str, dtype: str
-) -> None:
+def test_two_kernels_give_the_same(kernel_path: Any, monkeypatch: pytest.MonkeyPatch, name: str, dtype: str) -> None:
     monkeypatch.setattr(separable, "recomputes", lambda *_: True)
     check(kernel_path, KERNEL_CASES[name], dtype)
 
 
 @pytest.mark.parametrize("capability", [75, 86, 90])
-def test_every_architecture_has_a_path(
-    host_backend: Any, monkeypatch: pytest.MonkeyPatch, capability: int
-) -> None:
+def test_every_architecture_has_a_path(host_backend: Any, monkeypatch: pytest.MonkeyPatch, capability: int) -> None:
     monkeypatch.setattr(host_backend, "capability", capability, raising=False)
     check(PATHS["host"], Case(vectors=ALL, mid_activation="relu"), "float16")
 

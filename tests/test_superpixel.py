@@ -65,7 +65,9 @@ def test_smoothing_is_scipys(astronaut):
         np.testing.assert_array_equal(np.diff(before, axis=2), planes[..., :50])
 
 
-@pytest.mark.parametrize(("height", "width"), [(321, 481), (512, 512), (1080, 1920), (7, 900), (1, 50), (50, 1), (3, 3)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(321, 481), (512, 512), (1080, 1920), (7, 900), (1, 50), (50, 1), (3, 3)]
+)
 @pytest.mark.parametrize("cells", [1, 2, 7, 100, 500, 2000, 10**7])
 def test_grid_is_nearly_square_and_near_to_what_is_asked(height, width, cells):
     rows, columns = model.grid(height, width, cells)
@@ -128,7 +130,11 @@ def test_labels_are_a_partition(data):
 
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
-    seed=st.integers(0, 99), low=st.integers(0, 100), n=st.integers(1, 40), zero=st.booleans(), channels=st.sampled_from([1, 3])
+    seed=st.integers(0, 99),
+    low=st.integers(0, 100),
+    n=st.integers(1, 40),
+    zero=st.booleans(),
+    channels=st.sampled_from([1, 3]),
 )
 def test_scale_of_values_does_not_matter(seed, low, n, zero, channels):
     """Images are scaled to 0-1 first: powers of two and whole offsets change nothing."""
@@ -427,5 +433,7 @@ def test_refusals(args, options, error, words):
 
 def test_libraries_do_not_mix():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="slic: all arrays must be of one library and on one device, got image is numpy"):
+    with pytest.raises(
+        TypeError, match="slic: all arrays must be of one library and on one device, got image is numpy"
+    ):
         cv3gpu.slic(IMAGE, mask=torch.ones(6, 7, dtype=torch.bool))

@@ -159,7 +159,11 @@ def test_what_lay_in_memory_does_not_matter(kernel_path, monkeypatch):
 def test_any_schedule_gives_the_same_bits():
     image = photograph(30, 45)
     found = []
-    for order, seed, preempt in (("forward", 1, 0), ("reverse", 1, 0), *(("random", k, 9 * (k % 2)) for k in (1, 2, 3))):
+    for order, seed, preempt in (
+        ("forward", 1, 0),
+        ("reverse", 1, 0),
+        *(("random", k, 9 * (k % 2)) for k in (1, 2, 3)),
+    ):
         token = _array.host_backend.set(HostBackend(mode="check", order=order, seed=seed, preempt=preempt))
         try:
             found.append([cv3gpu.slic(image, 14, 1.0, 3, zero=zero, min_size_factor=0.6) for zero in (False, True)])

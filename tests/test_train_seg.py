@@ -238,7 +238,9 @@ def test_figures_of_a_data_set() -> None:
     mean, std = segmentation_data.colour_statistics(split)
     assert np.allclose(mean, every.mean(0))
     assert np.allclose(std, every.std(0))
-    assert np.allclose(segmentation_data.normalised(pairs[0][0], mean, std), (pairs[0][0] / 255 - mean) / std, atol=1e-5)
+    assert np.allclose(
+        segmentation_data.normalised(pairs[0][0], mean, std), (pairs[0][0] / 255 - mean) / std, atol=1e-5
+    )
     frequency = []
     for c in range(3):
         there = [label for _, label in pairs if (label == c).any()]
@@ -658,7 +660,9 @@ def test_networks_of_the_ablations_do_what_they_are_named_for(name: str) -> None
     stride = int(name.split("output stride ")[1].split(",")[0]) if "output stride" in name else 1
     assert tuple(scores.shape) == (1, 3, 64 // stride, 96 // stride)
     layers = (m for n, m in network.named_modules() if n.startswith("backbone") and isinstance(m, torch.nn.Conv2d))
-    assert (max((layer.dilation[0] for layer in layers), default=1) > 1) == (stride in (8, 16) and "no dilation" not in name)
+    assert (max((layer.dilation[0] for layer in layers), default=1) > 1) == (
+        stride in (8, 16) and "no dilation" not in name
+    )
     assert any(isinstance(m, cv3gpu.nn.ASPP) for m in network.modules()) == name.startswith("DeepLabv3")
     assert any(isinstance(m, cv3gpu.nn.ResizeConv2d) for m in network.modules()) == ("resize" in name)
     plan.recipe.check(torch.device("cpu"))

@@ -56,7 +56,9 @@ def lines_of(figure: Any) -> tuple[np.ndarray, np.ndarray, Any]:
 
 def test_the_graph_shows_candidates_and_trajectories() -> None:
     tracks = walkers(4)
-    tracks = mot.Tracks(tracks.frame, np.where(tracks.frame == 2, [-1, 1] * 4, tracks.id), tracks.box)  # 1 is now here, now there
+    tracks = mot.Tracks(
+        tracks.frame, np.where(tracks.frame == 2, [-1, 1] * 4, tracks.id), tracks.box
+    )  # 1 is now here, now there
     edges = mot.candidate_edges(tracks.frame, tracks.box, max_gap=2, k=8)
     figure = viz.tracking_graph_figure(tracks, edges, title="links")
     candidates, active, axis = lines_of(figure)
@@ -251,15 +253,15 @@ def test_uneven_frame_rates_keep_time(tmp_path: Path) -> None:
 
 
 @settings(derandomize=True, max_examples=20, deadline=None)
-@given(
-    st.integers(1, 5), st.integers(1, 40), st.integers(1, 40), st.integers(2, 255), st.integers(0, 2**32 - 1)
-)
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40), st.integers(2, 255), st.integers(0, 2**32 - 1))
 def test_what_is_packed_is_read_back(count: int, height: int, width: int, colours: int, seed: int) -> None:
     """Frames of random places in the palette, of which neighbours share many, come out of Pillow as they went in."""
     rng = np.random.default_rng(seed)
     pictures = [rng.integers(0, colours, (height, width), np.uint8)]
     for _ in range(count - 1):
-        pictures.append(np.where(rng.random((height, width)) < 0.2, rng.integers(0, colours, (height, width)), pictures[-1]))
+        pictures.append(
+            np.where(rng.random((height, width)) < 0.2, rng.integers(0, colours, (height, width)), pictures[-1])
+        )
     table = np.frombuffer(viz.animation._palette(), np.uint8).reshape(-1, 3)
     data = b"".join(viz.animation._gif(iter(pictures), 10.0))
     with Image.open(io.BytesIO(data)) as opened:
@@ -288,7 +290,9 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def images(frame: int) -> np.ndarray:
         return np.zeros((50, 50 + (frame == 3)), np.uint8)
 
-    with pytest.raises(ValueError, match="tracks_gif: images must be of one size, got 51 x 50 in frame 3 after 50 x 50"):
+    with pytest.raises(
+        ValueError, match="tracks_gif: images must be of one size, got 51 x 50 in frame 3 after 50 x 50"
+    ):
         viz.tracks_gif(file, walkers(), images=images)
     with pytest.raises(FileNotFoundError, match=r"4\.jpg"):
         viz.tracks_gif(file, walkers(), images=lambda f: np.zeros((9, 9)) if f < 4 else tmp_path / f"{f}.jpg")

@@ -287,9 +287,7 @@ def _unrolled(kernel_size: tuple[int, int]) -> int:
     return kernel_size[0] if kernel_size in ((3, 3), (5, 5)) else 0
 
 
-def _depthwise(
-    source: Any, weight: Any, target: Target, geometry: Geometry, epilogue: Epilogue, adjoint: bool
-) -> None:
+def _depthwise(source: Any, weight: Any, target: Target, geometry: Geometry, epilogue: Epilogue, adjoint: bool) -> None:
     real, result = dtype_name(source), target.array
     source_rows, source_cols, rows, cols = _sizes(geometry, adjoint)
     images, channels = result.shape[:2]

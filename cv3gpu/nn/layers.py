@@ -352,8 +352,6 @@ def fold_batch_norm(
     return scale.to(dtype), shift.to(dtype)
 
 
-
-
 def _activated(x: Tensor, activation: str | None) -> Tensor:
     return x if activation is None else functional.relu(x) if activation == "relu" else functional.relu6(x)
 

@@ -69,9 +69,7 @@ def _edge_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _edge_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     output, nodes, initial, edges, *rest = ctx.saved_tensors
     weights, graph = rest[:4], rest[4:]
-    by_nodes, by_initial, by_edges, *by_weights = _EDGE_STEP_VJP(
-        grad, output, nodes, initial, edges, weights, graph
-    )
+    by_nodes, by_initial, by_edges, *by_weights = _EDGE_STEP_VJP(grad, output, nodes, initial, edges, weights, graph)
     return by_nodes, by_initial, by_edges, by_weights, [None] * len(graph)
 
 
@@ -139,9 +137,7 @@ def _edge_vjp_fake(
     return tuple(map(_like, (nodes, initial, edges, *weights)))
 
 
-def _sums_fake(
-    nodes: Tensor, edges: Tensor, past: Sequence[Tensor], future: Sequence[Tensor], graph: Any
-) -> Tensor:
+def _sums_fake(nodes: Tensor, edges: Tensor, past: Sequence[Tensor], future: Sequence[Tensor], graph: Any) -> Tensor:
     message.check_message_sums("message_sums", nodes, edges, past, future or None, graph)
     return nodes.new_empty((nodes.shape[0], past[2].shape[0] * (2 if future else 1)))
 
@@ -158,9 +154,7 @@ def _sums_vjp_fake(
 register(_EDGE_STEP, _edge_fake, _edge_setup, _edge_backward, _one_by_one(_EDGE_STEP), "lower")
 register(_EDGE_STEP_VJP, _edge_vjp_fake, nothing_setup, _edge_vjp_backward, _one_by_one(_EDGE_STEP_VJP), "lower")
 register(_MESSAGE_SUMS, _sums_fake, _sums_setup, _sums_backward, _one_by_one(_MESSAGE_SUMS), "lower")
-register(
-    _MESSAGE_SUMS_VJP, _sums_vjp_fake, nothing_setup, _sums_vjp_backward, _one_by_one(_MESSAGE_SUMS_VJP), "lower"
-)
+register(_MESSAGE_SUMS_VJP, _sums_vjp_fake, nothing_setup, _sums_vjp_backward, _one_by_one(_MESSAGE_SUMS_VJP), "lower")
 
 
 # ---- what a public call with torch tensors becomes ------------------------------------------------------

@@ -113,9 +113,7 @@ def runtime_library(asan: bool = False) -> Path:
     """The scheduler and checker, one shared library for all kernels; never instrumented by tsan."""
     # Only the scheduler tells AddressSanitizer about its fibers.
     objects = [runtime_object("scheduler.cpp", asan)]
-    objects += [
-        runtime_object(f"{name}.cpp") for name in ("warp", "hopper", "checker", "sanitizers")
-    ]
+    objects += [runtime_object(f"{name}.cpp") for name in ("warp", "hopper", "checker", "sanitizers")]
     flags = ["-shared", *(["-fsanitize=address"] if asan else [])]
     # Kernels use the mathematical library through this one.
     libraries = ["-Wl,--no-as-needed", "-lm"]
@@ -223,8 +221,7 @@ def translation_unit(source: str) -> tuple[str, int]:
     body = _DYNAMIC_SHARED.sub(declare, source)
     hopper = '#include "hopper.h"\n' if _HOPPER.search(source) else ""
     entries = "\n".join(
-        f"HOST_ENTRY({index}, {name}, {bound})"
-        for index, (name, bound) in enumerate(kernels_of(source).items())
+        f"HOST_ENTRY({index}, {name}, {bound})" for index, (name, bound) in enumerate(kernels_of(source).items())
     )
     head = f'#include "cuda_host.h"\n{hopper}#line 1 "kernel.cu"\n'
     return f'{head}{body}\n#line 1 "entries"\n{entries}\n', alignment

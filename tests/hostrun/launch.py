@@ -89,8 +89,7 @@ class _LaunchRequest(ctypes.Structure):
 def _load_runtime(asan: bool) -> ctypes.CDLL:
     if asan and "libasan" not in os.environ.get("LD_PRELOAD", ""):
         raise HostError(
-            "mode asan: start Python with LD_PRELOAD=$(g++ -print-file-name=libasan.so) "
-            "and ASAN_OPTIONS=detect_leaks=0"
+            "mode asan: start Python with LD_PRELOAD=$(g++ -print-file-name=libasan.so) and ASAN_OPTIONS=detect_leaks=0"
         )
     library = ctypes.CDLL(str(build.runtime_library(asan)))
     pointer, size, integer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -284,9 +283,7 @@ class HostKernel:
         runtime.host_clear_ranges()
         with self._copied(_regions(arrays)) as regions:
             home = {index: region for region in regions for index in region.positions}
-            values = [
-                self._value(index, argument, home.get(index)) for index, argument in enumerate(args)
-            ]
+            values = [self._value(index, argument, home.get(index)) for index, argument in enumerate(args)]
             for variable in self._variable_ranges:
                 runtime.host_add_range(*variable)
             if self._dynamic_shared and shared_mem:
@@ -312,9 +309,7 @@ class HostKernel:
         threads = math.prod(map(int, block))
         if threads > self._max_threads:
             bound = self._max_threads
-            raise HostError(
-                f"{self.name}: a block of {threads} threads, __launch_bounds__ allows {bound}"
-            )
+            raise HostError(f"{self.name}: a block of {threads} threads, __launch_bounds__ allows {bound}")
 
     def _array_arguments(self, args: Sequence[Any]) -> Iterator[tuple[int, tuple[Pointer, bool]]]:
         for index, (argument, parameter) in enumerate(zip(args, self._parameters, strict=True)):
@@ -490,15 +485,11 @@ class HostModule:
         return [symbol for symbol in self._variables if not symbol.mangled.startswith(others)]
 
     def _check_static_shared(self, name: str, variables: Sequence[Symbol]) -> None:
-        own = [
-            symbol for symbol in variables if symbol.mangled.startswith(f"_ZZ{len(name)}{name}E")
-        ]
+        own = [symbol for symbol in variables if symbol.mangled.startswith(f"_ZZ{len(name)}{name}E")]
         total = sum(symbol.nbytes for symbol in own)
         if total > STATIC_SHARED_LIMIT:
             limit = STATIC_SHARED_LIMIT
-            raise HostError(
-                f"{name}: {total} bytes of static shared memory, the device has {limit}"
-            )
+            raise HostError(f"{name}: {total} bytes of static shared memory, the device has {limit}")
 
 
 @functools.lru_cache(maxsize=512)

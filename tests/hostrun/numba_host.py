@@ -107,14 +107,10 @@ MEMORY_BLOCK = re.compile(
     r'.*\bcall void @"?llvm\.(memcpy|memmove|memset)\b.*?\('
     r"ptr (?:[a-z]+ |align \d+ )*([^,]+), (?:ptr|i8) (?:[a-z]+ |align \d+ )*([^,]+), i\d+ ([^,]+)"
 )
-READ_MODIFY_WRITE = re.compile(
-    r"\s*%\S+ = (?:atomicrmw|cmpxchg) (?:volatile )?(?:\w+ )?ptr ([%@][^,\s]+), (\w+)"
-)
+READ_MODIFY_WRITE = re.compile(r"\s*%\S+ = (?:atomicrmw|cmpxchg) (?:volatile )?(?:\w+ )?ptr ([%@][^,\s]+), (\w+)")
 UNSEEN = re.compile(r"\s*(?:%\S+ = )?(?:load|store|atomicrmw|cmpxchg|call .*@\"?llvm\.mem\w+)\b")
 LOCAL = re.compile(r"\s*(%\S+) = (?:alloca|(?:getelementptr|bitcast)\b.*? ptr (%[^,\s]+))")
-NEEDS_SITE = re.compile(
-    r"call .*@(?:host_nvvm_(?:barrier|bar_|shfl|vote|match|atomic)|___numba_atomic)"
-)
+NEEDS_SITE = re.compile(r"call .*@(?:host_nvvm_(?:barrier|bar_|shfl|vote|match|atomic)|___numba_atomic)")
 
 
 class _Lines:
@@ -159,11 +155,7 @@ def _own_shared_memory(text: str) -> str:
     dynamic = [match[1] for match in SHARED_GLOBAL.finditer(text) if match[2]]
 
     def declare(match: re.Match[str]) -> str:
-        return (
-            ""
-            if match[2]
-            else f"@{match[1]} = internal global {match[3]} zeroinitializer, align 16"
-        )
+        return "" if match[2] else f"@{match[1]} = internal global {match[3]} zeroinitializer, align 16"
 
     text = SHARED_GLOBAL.sub(declare, text)
     for name in dynamic:
@@ -195,9 +187,7 @@ def _host_names(text: str) -> str:
         known = LIBM.fullmatch(name) or LIBM.fullmatch(name.removesuffix("f"))
         return name if known else f"__nv_{name}"
 
-    text = re.sub(
-        r'"?llvm\.nvvm\.([\w.]+)"?', lambda m: "host_nvvm_" + m[1].replace(".", "_"), text
-    )
+    text = re.sub(r'"?llvm\.nvvm\.([\w.]+)"?', lambda m: "host_nvvm_" + m[1].replace(".", "_"), text)
     text = re.sub(r'"?__nv_(\w+)"?(?=\()', library_name, text)
     # Special registers do not change: calls may be folded.
     return re.sub(
@@ -319,9 +309,7 @@ def _emit_object(texts: Sequence[str]) -> bytes:
 
 
 @functools.cache
-def _compiled_library(
-    function: Callable[..., Any], signature: tuple[types.Type, ...], mode: str
-) -> Library:
+def _compiled_library(function: Callable[..., Any], signature: tuple[types.Type, ...], mode: str) -> Library:
     with _pretended_device():
         result = compile_cuda(
             function,

@@ -116,8 +116,6 @@ def _bank_conflicts(records: np.ndarray, request: np.ndarray) -> float:
     first = records["address"].astype(np.int64)[:, None] // WORD
     word = (first + np.arange(words)).ravel()
     distinct = np.unique(np.stack([part, word]), axis=1)
-    banks, load = np.unique(
-        np.stack([distinct[0], distinct[1] % BANKS]), axis=1, return_counts=True
-    )
+    banks, load = np.unique(np.stack([distinct[0], distinct[1] % BANKS]), axis=1, return_counts=True)
     _, start = np.unique(banks[0], return_index=True)
     return float(np.maximum.reduceat(load, start).mean())

@@ -147,9 +147,7 @@ def channels_of(op: str, base_channels: Any) -> int:
     return base
 
 
-def steps(
-    strides: Sequence[int], output_stride: int, *, start: int = 1, own: bool = False
-) -> list[tuple[int, int]]:
+def steps(strides: Sequence[int], output_stride: int, *, start: int = 1, own: bool = False) -> list[tuple[int, int]]:
     """Stride and dilation of each block of a network whose map is to be no coarser than ``output_stride``.
 
     A stride that would make it coarser is given up, and the blocks after it are dilated by it: they see the same
