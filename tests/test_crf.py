@@ -1314,3 +1314,18 @@ def test_needs_are_seven_bools(needs):
     unary = np.zeros((2, 4, 5))
     with pytest.raises((TypeError, ValueError), match="dense_crf_vjp: needs must be 7 bools, for unary, image"):
         cv3gpu.dense_crf_vjp(unary, unary, None, needs=needs)
+
+
+def test_defaults_are_the_same_in_every_signature() -> None:
+    """Written out in each, where a reader looks for them."""
+    pytest.importorskip("torch")
+    from cv3gpu import scale
+    from cv3gpu.nn import crf_ops
+
+    others = (cv3gpu.dense_crf_vjp, scale.dense_crf, scale.crf_halo, crf_ops._dense_crf, crf_ops._dense_crf_vjp)
+    want = inspect.signature(cv3gpu.dense_crf).parameters
+    for function in others:
+        got = inspect.signature(function).parameters
+        shared = {name for name in got if name in want and want[name].default is not inspect.Parameter.empty}
+        assert {"theta_gamma", "theta_alpha", "n_iter", "method"} <= shared
+        assert {name: got[name].default for name in shared} == {name: want[name].default for name in shared}
