@@ -73,7 +73,7 @@ class Path:
         dtype = dtype or str(values.dtype)
         if layout == "nhwc":
             flat = self.array(np.ascontiguousarray(values.transpose(0, 2, 3, 1)), dtype)
-            return flat.permute(0, 3, 1, 2) if self.library == "torch" else flat.transpose(0, 3, 1, 2)
+            return self.permuted(flat, 0, 3, 1, 2)
         if self.library == "torch":
             import torch
 
@@ -86,6 +86,10 @@ class Path:
         else:
             values = values.astype(dtype)
         return importlib.import_module("cupy").asarray(values) if self.library == "cupy" else values
+
+    def permuted(self, x: Any, *axes: int) -> Any:
+        """A view with the axes in another order."""
+        return x.permute(*axes) if self.is_torch else x.transpose(*axes)
 
     def numpy(self, x: Any) -> np.ndarray:
         """The array on the CPU; 16-bit floats as float32."""

@@ -91,7 +91,7 @@ def test_memory_order_does_not_matter(path: Any) -> None:
     a, b = some_boxes((5, 4), "xyxy", 6), some_boxes((5, 3), "xyxy", 7)
     want = path.numpy(box_iou(path.array(a), path.array(b)))
     turned = path.array(np.ascontiguousarray(a.transpose(2, 1, 0)))
-    turned = turned.permute(2, 1, 0) if path.library == "torch" else turned.transpose(2, 1, 0)
+    turned = path.permuted(turned, 2, 1, 0)
     np.testing.assert_array_equal(path.numpy(box_iou(turned, path.array(b))), want)
     if path.library != "torch":
         np.testing.assert_array_equal(path.numpy(box_iou(path.array(a)[::-1], path.array(b)[::-1])), want[::-1])
@@ -303,7 +303,7 @@ def test_memory_order_of_the_gradient_does_not_matter(path: Any) -> None:
     grad = np.random.default_rng(8).normal(size=(5, 4, 3))
     want = box_iou_vjp(*map(path.array, (grad, a, b)))
     turned = [path.array(np.ascontiguousarray(x.transpose(2, 1, 0))) for x in (grad, a, b)]
-    turned = [x.permute(2, 1, 0) if path.library == "torch" else x.transpose(2, 1, 0) for x in turned]
+    turned = [path.permuted(x, 2, 1, 0) for x in turned]
     for got, x in zip(box_iou_vjp(*turned), want, strict=True):
         np.testing.assert_array_equal(path.numpy(got), path.numpy(x))
 

@@ -401,12 +401,7 @@ def test_views_with_any_strides(path: Any) -> None:
         return path.array(wide, "float32")[..., ::2]
 
     aw = path.array(weight, "float32")
-    for view in (
-        spread(x),
-        path.array(x.transpose(2, 3, 1, 0), "float32").transpose(3, 2, 0, 1)
-        if path.library != "torch"
-        else path.array(x.transpose(2, 3, 1, 0), "float32").permute(3, 2, 0, 1),
-    ):
+    for view in (spread(x), path.permuted(path.array(x.transpose(2, 3, 1, 0), "float32"), 3, 2, 0, 1)):
         y = cv3gpu.conv2d(view, aw, None, *case.parameters())
         assert_close(path.numpy(y), wanted, "float32", 36, reference(case, abs(x), abs(weight), None))
     dx = cv3gpu.conv2d_adjoint_input(spread(grad), spread(weight), case.size, *case.parameters())

@@ -248,7 +248,7 @@ def test_inputs_by_columns(kernel_path):
     terminal, residual = random_grid(np.random.default_rng(9), 1, (20, 34), FOUR)
     wanted = solve(kernel_path, terminal, residual, FOUR)
     given = kernel_path.array(terminal.transpose(0, 2, 1).copy())
-    flipped = given.permute(0, 2, 1) if kernel_path.is_torch else given.transpose(0, 2, 1)
+    flipped = kernel_path.permuted(given, 0, 2, 1)
     labels, flow = _gpu.solve(flipped, kernel_path.array(np.array(residual)), FOUR, True)
     np.testing.assert_array_equal(kernel_path.numpy(labels), wanted[0])
     np.testing.assert_array_equal(kernel_path.numpy(flow), wanted[1])
